@@ -1,0 +1,10 @@
+//! Python's `multiprocessing` for Rust on Linux, on libc alone.
+
+mod codec;
+mod error;
+pub mod process;
+mod sys;
+
+pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
+pub use error::{Error, Result};
+pub use process::ExitStatus;

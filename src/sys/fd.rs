@@ -1,0 +1,219 @@
+//! Descriptors: making, copying, reading and writing them.
+
+use super::{errno_result, retry};
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Takes ownership of the descriptor a call has just made.
+fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: every caller passes the successful answer of a call that makes a descriptor, so it is
+    // open, and nothing else has seen its number.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// `pipe2(O_CLOEXEC)`: the read end, then the write end.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1; 2];
+    // SAFETY: `fds` is writable for the two `c_int`s the call fills in.
+    errno_result(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    Ok((own(fds[0]), own(fds[1])))
+}
+
+/// `eventfd(EFD_CLOEXEC)`, a counter that is readable while it is not zero.
+pub(crate) fn eventfd(nonblocking: bool) -> io::Result<OwnedFd> {
+    let flags = libc::EFD_CLOEXEC | if nonblocking { libc::EFD_NONBLOCK } else { 0 };
+    // SAFETY: the call takes numbers alone.
+    errno_result(unsafe { libc::eventfd(0, flags) }).map(own)
+}
+
+/// `open(path, flags | O_CLOEXEC, 0600)`.
+pub(crate) fn open(path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    retry(|| {
+        // SAFETY: `path` ends in NUL and outlives the call.
+        errno_result(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, 0o600) })
+    })
+    .map(own)
+}
+
+/// `fcntl(F_DUPFD_CLOEXEC)`: a copy numbered `least` or higher.
+pub(crate) fn dup_from(fd: BorrowedFd<'_>, least: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: `fd` is open for the borrow's life; the command takes a number.
+    errno_result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) }).map(own)
+}
+
+/// A copy of `fd`, close-on-exec.
+pub(crate) fn dup(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    dup_from(fd, 3)
+}
+
+/// Whether `fd` names an open descriptor.
+pub(crate) fn is_open(fd: RawFd) -> bool {
+    // SAFETY: `F_GETFD` reads a flag; a number that is not open answers EBADF.
+    errno_result(unsafe { libc::fcntl(fd, libc::F_GETFD) }).is_ok()
+}
+
+/// Takes ownership of descriptor number `fd`, which this process was given by its parent.
+///
+/// # Safety
+/// * Nothing else in the process owns `fd` or will close it.
+pub(crate) unsafe fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: `F_SETFD` changes a flag; a number that is not open answers EBADF and is not adopted.
+    errno_result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    Ok(own(fd))
+}
+
+/// Switches `O_NONBLOCK` of the open file that `fd` names.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    // SAFETY: `fd` is open for the borrow's life; `F_GETFL` reads flags.
+    let flags = errno_result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    let wanted = if on { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
+    if wanted != flags {
+        // SAFETY: as above; `F_SETFL` takes flags.
+        errno_result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, wanted) })?;
+    }
+    Ok(())
+}
+
+/// `read`, once; zero bytes means the end of the stream.
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    retry(|| {
+        // SAFETY: `buffer` is writable for its length.
+        errno_result(unsafe {
+            libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len())
+        })
+    })
+    .map(|n| n as usize)
+}
+
+/// `write`, once; a pipe or socket may take less than all.
+///
+/// `SIGPIPE` is ignored in every Rust program, so a peer that is gone is EPIPE.
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    retry(|| {
+        // SAFETY: `bytes` is readable for its length.
+        errno_result(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
+    })
+    .map(|n| n as usize)
+}
+
+/// `writev`, once.
+pub(crate) fn write_vectored(fd: BorrowedFd<'_>, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    let count = parts.len().min(libc::UIO_MAXIOV as usize);
+    retry(|| {
+        // SAFETY: `IoSlice` has the layout of `iovec` by its documentation, `parts` holds `count` of
+        // them, and each borrows bytes that are readable for its length.
+        errno_result(unsafe { libc::writev(fd.as_raw_fd(), parts.as_ptr().cast(), count as i32) })
+    })
+    .map(|n| n as usize)
+}
+
+/// `readv`, once.
+pub(crate) fn read_vectored(
+    fd: BorrowedFd<'_>,
+    parts: &mut [io::IoSliceMut<'_>],
+) -> io::Result<usize> {
+    let count = parts.len().min(libc::UIO_MAXIOV as usize);
+    retry(|| {
+        // SAFETY: `IoSliceMut` has the layout of `iovec` by its documentation, `parts` holds `count`
+        // of them, and each borrows bytes that are writable for its length.
+        errno_result(unsafe {
+            libc::readv(fd.as_raw_fd(), parts.as_mut_ptr().cast(), count as i32)
+        })
+    })
+    .map(|n| n as usize)
+}
+
+/// Adds one to an eventfd, which wakes who reads or polls it.
+pub(crate) fn ring(eventfd: BorrowedFd<'_>) -> io::Result<()> {
+    match write(eventfd, &1u64.to_ne_bytes()) {
+        Ok(_) => Ok(()),
+        // The counter is full, so it is readable, which is all a ring is for.
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes an eventfd's count, which makes it unreadable; waits for one if the eventfd blocks.
+pub(crate) fn drain(eventfd: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut count = [0; 8];
+    match read(eventfd, &mut count) {
+        Ok(_) => Ok(u64::from_ne_bytes(count)),
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    fn raw(error: io::Error) -> Option<i32> {
+        error.raw_os_error()
+    }
+
+    #[test]
+    fn every_descriptor_is_close_on_exec_from_birth() {
+        let (read, write) = pipe().unwrap();
+        let event = eventfd(true).unwrap();
+        let null = open(c"/dev/null", libc::O_RDONLY).unwrap();
+        let copy = dup(null.as_fd()).unwrap();
+        for fd in [&read, &write, &event, &null, &copy] {
+            // SAFETY: `F_GETFD` reads a flag of a descriptor that the loop borrows.
+            let flags = errno_result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) });
+            assert_eq!(flags.unwrap() & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+        }
+    }
+
+    #[test]
+    fn a_write_without_a_reader_is_epipe_and_a_read_without_a_writer_is_zero() {
+        let (read_end, write_end) = pipe().unwrap();
+        drop(read_end);
+        assert_eq!(raw(write(write_end.as_fd(), b"x").unwrap_err()), Some(libc::EPIPE));
+        let parts = [io::IoSlice::new(b"x")];
+        let error = write_vectored(write_end.as_fd(), &parts).unwrap_err();
+        assert_eq!(raw(error), Some(libc::EPIPE));
+
+        let (read_end, write_end) = pipe().unwrap();
+        drop(write_end);
+        assert_eq!(read(read_end.as_fd(), &mut [0; 4]).unwrap(), 0);
+        let mut byte = [0; 4];
+        let mut parts = [io::IoSliceMut::new(&mut byte)];
+        assert_eq!(read_vectored(read_end.as_fd(), &mut parts).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_wrong_end_of_a_pipe_is_ebadf_and_a_missing_file_enoent() {
+        let (read_end, write_end) = pipe().unwrap();
+        assert_eq!(raw(write(read_end.as_fd(), b"x").unwrap_err()), Some(libc::EBADF));
+        assert_eq!(raw(read(write_end.as_fd(), &mut [0]).unwrap_err()), Some(libc::EBADF));
+        let mut byte = [0];
+        let mut parts = [io::IoSliceMut::new(&mut byte)];
+        let error = read_vectored(write_end.as_fd(), &mut parts).unwrap_err();
+        assert_eq!(raw(error), Some(libc::EBADF));
+        assert_eq!(raw(open(c"/no/such", libc::O_RDONLY).unwrap_err()), Some(libc::ENOENT));
+        assert_eq!(raw(dup_from(read_end.as_fd(), -1).unwrap_err()), Some(libc::EINVAL));
+        // SAFETY: -1 is nobody's descriptor.
+        assert_eq!(raw(unsafe { adopt(-1) }.unwrap_err()), Some(libc::EBADF));
+        assert!(!is_open(-1));
+    }
+
+    #[test]
+    fn a_bell_that_was_rung_twice_is_drained_once() {
+        let bell = eventfd(true).unwrap();
+        assert_eq!(drain(bell.as_fd()).unwrap(), 0);
+        ring(bell.as_fd()).unwrap();
+        ring(bell.as_fd()).unwrap();
+        assert_eq!(drain(bell.as_fd()).unwrap(), 2);
+        assert_eq!(drain(bell.as_fd()).unwrap(), 0);
+    }
+
+    #[test]
+    fn nonblocking_can_be_switched_on_and_off() {
+        let (read_end, _write_end) = pipe().unwrap();
+        set_nonblocking(read_end.as_fd(), true).unwrap();
+        assert_eq!(raw(read(read_end.as_fd(), &mut [0]).unwrap_err()), Some(libc::EAGAIN));
+        set_nonblocking(read_end.as_fd(), false).unwrap();
+    }
+}

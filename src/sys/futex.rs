@@ -1,0 +1,119 @@
+//! `futex(2)`, always in the form shared between processes.
+
+use super::errno_result;
+use super::time::{Deadline, timespec};
+use std::io;
+use std::sync::atomic::AtomicU32;
+
+/// Sleeps while `word` holds `expected`, until it is woken or the deadline passes.
+///
+/// True means look again: woken, interrupted by a signal, or the word differed. False means the
+/// deadline has passed.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> io::Result<bool> {
+    let left = deadline.remaining().map(timespec);
+    let timeout = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `word` is a live, aligned 32-bit word for the whole call; `timeout` is null or points
+    // at `left`, which outlives it. FUTEX_WAIT's relative timeout runs on the monotonic clock.
+    let answer = errno_result(unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, timeout)
+    });
+    match answer.map_err(|error| (error.raw_os_error(), error)) {
+        Ok(_) | Err((Some(libc::EAGAIN | libc::EINTR), _)) => Ok(true),
+        Err((Some(libc::ETIMEDOUT), _)) => Ok(false),
+        Err((_, error)) => Err(error),
+    }
+}
+
+/// Wakes up to `count` sleepers and says how many there were.
+pub(crate) fn wake(word: &AtomicU32, count: i32) -> io::Result<usize> {
+    // SAFETY: `word` is a live, aligned 32-bit word for the whole call.
+    errno_result(unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) })
+        .map(|n| n as usize)
+}
+
+/// What [`wake_op`] does to the word.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Op {
+    /// Stores the operand.
+    Set = 0,
+    /// Adds the operand.
+    Add = 1,
+    /// Sets the operand's bits.
+    Or = 2,
+}
+
+/// `FUTEX_WAKE_OP`: changes `word` and wakes up to `count` of its sleepers in one system call, which
+/// no SIGKILL can split. `operand` is a signed 12-bit number.
+pub(crate) fn wake_op(word: &AtomicU32, op: Op, operand: i32, count: i32) -> io::Result<usize> {
+    debug_assert!((-2048..2048).contains(&operand));
+    // The second comparison (old == -1 with no second set of sleepers to wake) is never of interest.
+    const NEVER: u32 = 0xfff;
+    let encoded = (op as u32) << 28 | ((operand as u32) & 0xfff) << 12 | NEVER;
+    // SAFETY: `word` serves as both words of the call and is live and aligned throughout; the place
+    // of the timeout holds a count in this operation, as the kernel's interface has it.
+    errno_result(unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE_OP,
+            count,
+            0usize,
+            word.as_ptr(),
+            encoded,
+        )
+    })
+    .map(|n| n as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::time::Duration;
+
+    #[test]
+    fn wait_returns_for_another_value_and_at_the_deadline() {
+        let word = AtomicU32::new(1);
+        assert!(wait(&word, 0, Deadline::NEVER).unwrap());
+        assert!(!wait(&word, 1, Deadline::after(Duration::from_millis(2))).unwrap());
+        assert_eq!(wake(&word, 1).unwrap(), 0);
+    }
+
+    #[test]
+    fn wake_op_changes_the_word() {
+        let word = AtomicU32::new(5);
+        wake_op(&word, Op::Add, 3, 1).unwrap();
+        assert_eq!(word.load(SeqCst), 8);
+        wake_op(&word, Op::Add, -1, 1).unwrap();
+        assert_eq!(word.load(SeqCst), 7);
+        wake_op(&word, Op::Or, 8, 1).unwrap();
+        assert_eq!(word.load(SeqCst), 15);
+        wake_op(&word, Op::Set, 0, 1).unwrap();
+        assert_eq!(word.load(SeqCst), 0);
+    }
+
+    #[test]
+    fn wake_op_wakes_a_sleeper() {
+        let word = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                while word.load(SeqCst) == 0 {
+                    wait(&word, 0, Deadline::NEVER).unwrap();
+                }
+            });
+            wake_op(&word, Op::Set, 1, i32::MAX).unwrap();
+            sleeper.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_misaligned_word_is_einval() {
+        let words = [0u32; 2];
+        // SAFETY: the address is inside `words`, only not aligned; the kernel answers EINVAL before
+        // it touches it, and no reference is made.
+        let answer = errno_result(unsafe {
+            libc::syscall(libc::SYS_futex, words.as_ptr().byte_add(1), libc::FUTEX_WAKE, 1)
+        });
+        assert_eq!(answer.unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+}

@@ -1,0 +1,192 @@
+//! Robust, process-shared, error-checking pthread mutexes.
+//!
+//! glibc keeps the mutexes that a thread holds in a list threaded through the mutexes themselves and
+//! known to the kernel, which at the thread's death marks each as ownerless and wakes one waiter. The
+//! list is by address: a mapping must not go while a mutex in it is held (`region` sees to that).
+
+use super::code_result;
+use super::time::Deadline;
+use std::cell::UnsafeCell;
+use std::io;
+use std::mem::MaybeUninit;
+
+/// How a mutex was acquired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acquired {
+    /// As usual.
+    Clean,
+    /// The last holder died while it held the mutex; it is consistent again already.
+    OwnerDied,
+    /// It was not: somebody holds it (try), or the deadline passed (timed).
+    No,
+}
+
+/// A robust process-shared mutex, in memory that several processes map.
+#[repr(transparent)]
+pub(crate) struct Mutex(UnsafeCell<MaybeUninit<libc::pthread_mutex_t>>);
+
+// SAFETY: a process-shared mutex is made to be used from any thread of any process; every operation
+// is one call of the pthread library on it.
+unsafe impl Send for Mutex {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Mutex {}
+
+#[cfg(target_env = "gnu")]
+unsafe extern "C" {
+    /// glibc 2.30 and later. The libc crate does not declare it.
+    fn pthread_mutex_clocklock(
+        mutex: *mut libc::pthread_mutex_t,
+        clock: libc::clockid_t,
+        until: *const libc::timespec,
+    ) -> i32;
+}
+
+impl Mutex {
+    /// A place for a mutex, to be [`init`](Self::init)ed where it will stay.
+    pub(crate) const fn uninit() -> Mutex {
+        Mutex(UnsafeCell::new(MaybeUninit::zeroed()))
+    }
+
+    fn as_ptr(&self) -> *mut libc::pthread_mutex_t {
+        self.0.get().cast()
+    }
+
+    /// Makes this a robust, process-shared, error-checking mutex that nobody holds.
+    ///
+    /// # Safety
+    /// * No other thread or process uses the mutex yet.
+    pub(crate) unsafe fn init(&self) -> io::Result<()> {
+        let mut attributes = MaybeUninit::uninit();
+        let attributes = attributes.as_mut_ptr();
+        // SAFETY: `attributes` is writable for one attribute object.
+        code_result(unsafe { libc::pthread_mutexattr_init(attributes) })?;
+        // SAFETY: `attributes` was initialised above, here and in the next two calls.
+        code_result(unsafe {
+            libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED)
+        })?;
+        // SAFETY: as above.
+        code_result(unsafe {
+            libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST)
+        })?;
+        // SAFETY: as above.
+        code_result(unsafe {
+            libc::pthread_mutexattr_settype(attributes, libc::PTHREAD_MUTEX_ERRORCHECK)
+        })?;
+        // SAFETY: `attributes` is initialised; the mutex's bytes are writable and, by this function's
+        // contract, nobody else's yet.
+        let made = code_result(unsafe { libc::pthread_mutex_init(self.as_ptr(), attributes) });
+        // SAFETY: initialised above and not used again.
+        code_result(unsafe { libc::pthread_mutexattr_destroy(attributes) })?;
+        made
+    }
+
+    /// Sorts every answer an acquiring call can give, for the plain, try and timed form alike.
+    fn sort(&self, code: i32) -> io::Result<Acquired> {
+        match code {
+            0 => Ok(Acquired::Clean),
+            libc::EBUSY | libc::ETIMEDOUT => Ok(Acquired::No),
+            libc::EOWNERDEAD => {
+                // SAFETY: (mutex-1) EOWNERDEAD also means that this thread holds the mutex now.
+                code_result(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) })?;
+                Ok(Acquired::OwnerDied)
+            }
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+
+    /// `pthread_mutex_trylock`. The holder itself gets EDEADLK or `No`, as the libc has it.
+    pub(crate) fn try_lock(&self) -> io::Result<Acquired> {
+        // SAFETY: (mutex-1)
+        self.sort(unsafe { libc::pthread_mutex_trylock(self.as_ptr()) })
+    }
+
+    /// `pthread_mutex_lock`, or its timed form on the monotonic clock. The holder gets EDEADLK.
+    pub(crate) fn lock(&self, deadline: Deadline) -> io::Result<Acquired> {
+        match deadline.remaining() {
+            // SAFETY: (mutex-1)
+            None => self.sort(unsafe { libc::pthread_mutex_lock(self.as_ptr()) }),
+            Some(left) => self.lock_within(left),
+        }
+    }
+
+    #[cfg(target_env = "gnu")]
+    fn lock_within(&self, left: std::time::Duration) -> io::Result<Acquired> {
+        let clock = libc::CLOCK_MONOTONIC;
+        let until = super::time::timespec(super::time::clock(clock).saturating_add(left));
+        // SAFETY: (mutex-1) `until` outlives the call.
+        self.sort(unsafe { pthread_mutex_clocklock(self.as_ptr(), clock, &until) })
+    }
+
+    /// musl turns the wall-clock instant into a relative, monotonic wait before it sleeps, so a clock
+    /// that is stepped during the wait does not matter; slices bound what a step just before it costs.
+    #[cfg(not(target_env = "gnu"))]
+    fn lock_within(&self, left: std::time::Duration) -> io::Result<Acquired> {
+        const SLICE: std::time::Duration = std::time::Duration::from_secs(1);
+        let deadline = Deadline::after(left);
+        loop {
+            let left = deadline.remaining().unwrap_or(SLICE);
+            let now = super::time::clock(libc::CLOCK_REALTIME);
+            let until = super::time::timespec(now.saturating_add(left.min(SLICE)));
+            // SAFETY: (mutex-1) `until` outlives the call.
+            let code = unsafe { libc::pthread_mutex_timedlock(self.as_ptr(), &until) };
+            match self.sort(code)? {
+                Acquired::No if !deadline.has_passed() => {}
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    /// `pthread_mutex_unlock`; EPERM from a thread that does not hold the mutex, which stays as it was.
+    pub(crate) fn unlock(&self) -> io::Result<()> {
+        // SAFETY: (mutex-1)
+        code_result(unsafe { libc::pthread_mutex_unlock(self.as_ptr()) })
+    }
+}
+
+impl std::fmt::Debug for Mutex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mutex")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn mutex() -> Box<Mutex> {
+        let mutex = Box::new(Mutex::uninit());
+        // SAFETY: nobody else has seen the mutex.
+        unsafe { mutex.init() }.unwrap();
+        mutex
+    }
+
+    #[test]
+    fn the_holder_is_told_of_its_deadlock_and_a_stranger_may_not_unlock() {
+        let mutex = mutex();
+        assert_eq!(mutex.lock(Deadline::NEVER).unwrap(), Acquired::Clean);
+        assert_eq!(mutex.lock(Deadline::NEVER).unwrap_err().raw_os_error(), Some(libc::EDEADLK));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                assert_eq!(mutex.try_lock().unwrap(), Acquired::No);
+                let soon = Deadline::after(Duration::from_millis(3));
+                assert_eq!(mutex.lock(soon).unwrap(), Acquired::No);
+                assert_eq!(mutex.unlock().unwrap_err().raw_os_error(), Some(libc::EPERM));
+            });
+        });
+        mutex.unlock().unwrap();
+        assert_eq!(mutex.unlock().unwrap_err().raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn a_thread_that_ends_with_the_mutex_hands_it_over() {
+        let mutex = mutex();
+        std::thread::scope(|scope| {
+            scope.spawn(|| mutex.lock(Deadline::NEVER).unwrap());
+        });
+        assert_eq!(mutex.lock(Deadline::NEVER).unwrap(), Acquired::OwnerDied);
+        mutex.unlock().unwrap();
+        assert_eq!(mutex.try_lock().unwrap(), Acquired::Clean);
+        mutex.unlock().unwrap();
+    }
+}

@@ -1,0 +1,301 @@
+//! Unix sockets and the descriptors that ride on their messages.
+
+use super::{errno_result, retry};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// The most descriptors the kernel takes in one message (`SCM_MAX_FD`).
+pub(crate) const MAX_FDS: usize = 253;
+
+/// What keeps a message's boundaries and what does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A stream of bytes.
+    Stream = libc::SOCK_STREAM as isize,
+    /// Messages, in order, with an end of file.
+    SeqPacket = libc::SOCK_SEQPACKET as isize,
+}
+
+/// `socketpair(AF_UNIX, kind | SOCK_CLOEXEC)`.
+pub(crate) fn pair(kind: Kind) -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1; 2];
+    // SAFETY: `fds` is writable for the two `c_int`s the call fills in.
+    errno_result(unsafe {
+        libc::socketpair(libc::AF_UNIX, kind as i32 | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr())
+    })?;
+    // SAFETY: the call succeeded, so both are open, and nothing else has seen their numbers.
+    let first = unsafe { OwnedFd::from_raw_fd(fds[0]) };
+    // SAFETY: as above.
+    let second = unsafe { OwnedFd::from_raw_fd(fds[1]) };
+    Ok((first, second))
+}
+
+/// A datagram socket connected to itself: what is sent on it is received from it, by whoever holds a
+/// copy, in order and with its boundaries; nobody else can send to it.
+pub(crate) fn loopback() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    // SAFETY: the call takes numbers alone.
+    let raw = errno_result(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
+    // SAFETY: the call succeeded, so `raw` is open, and nothing else has seen its number.
+    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+    let mut name = MaybeUninit::<libc::sockaddr_un>::zeroed();
+    let family = std::mem::size_of::<libc::sa_family_t>() as libc::socklen_t;
+    // SAFETY: every bit pattern of the record is valid; this sets its first field.
+    unsafe { (*name.as_mut_ptr()).sun_family = libc::AF_UNIX as libc::sa_family_t };
+    // An address of the family alone asks the kernel for a free abstract name.
+    // SAFETY: `name` is readable for `family` bytes.
+    errno_result(unsafe { libc::bind(raw, name.as_ptr().cast(), family) })?;
+    let mut len = std::mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    // SAFETY: `name` is writable for `len` bytes, and `len` for one number.
+    errno_result(unsafe { libc::getsockname(raw, name.as_mut_ptr().cast(), &mut len) })?;
+    // SAFETY: `name` holds the `len` bytes that the call above filled in.
+    errno_result(unsafe { libc::connect(raw, name.as_ptr().cast(), len) })?;
+    Ok(socket)
+}
+
+/// Room for the control message of [`MAX_FDS`] descriptors, aligned for its header.
+#[repr(C, align(8))]
+struct Control([MaybeUninit<u8>; Control::LEN]);
+
+impl Control {
+    const PAYLOAD: usize = MAX_FDS * std::mem::size_of::<RawFd>();
+    /// `CMSG_SPACE(PAYLOAD)`.
+    const LEN: usize = {
+        // SAFETY: arithmetic on a number; the macro is only marked unsafe.
+        unsafe { libc::CMSG_SPACE(Self::PAYLOAD as u32) as usize }
+    };
+
+    fn new() -> Control {
+        Control([MaybeUninit::uninit(); Control::LEN])
+    }
+}
+
+fn header(parts: *mut libc::iovec, count: usize) -> libc::msghdr {
+    // SAFETY: every bit pattern of this record of numbers and pointers is valid, zeros meaning none.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = parts;
+    header.msg_iovlen = count as _;
+    header
+}
+
+/// `sendmsg`, once, with up to [`MAX_FDS`] descriptors; says how many bytes went.
+///
+/// A peer that is gone is EPIPE, without a signal. `wait` false never waits (EAGAIN).
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    parts: &[io::IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+    wait: bool,
+) -> io::Result<usize> {
+    assert!(fds.len() <= MAX_FDS, "more descriptors than one message can carry");
+    let mut control = Control::new();
+    let mut message = header(parts.as_ptr().cast_mut().cast(), parts.len());
+    if !fds.is_empty() {
+        let payload = std::mem::size_of_val(fds) as u32;
+        message.msg_control = control.0.as_mut_ptr().cast();
+        // SAFETY: arithmetic on a number.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(payload) } as _;
+        // SAFETY: `message` names a control buffer with room for one header, so this points at its
+        // start, aligned for it.
+        let first = unsafe { libc::CMSG_FIRSTHDR(&message) };
+        // SAFETY: arithmetic on a number.
+        let len = unsafe { libc::CMSG_LEN(payload) };
+        // SAFETY: `first` points at `CMSG_SPACE(payload)` writable bytes of `control`. Writing whole
+        // records, not fields, initialises them, padding apart, which the kernel does not read.
+        unsafe {
+            let mut record: libc::cmsghdr = std::mem::zeroed();
+            record.cmsg_level = libc::SOL_SOCKET;
+            record.cmsg_type = libc::SCM_RIGHTS;
+            record.cmsg_len = len as _;
+            first.write(record);
+        }
+        // SAFETY: as above; the data begins behind the header.
+        let data = unsafe { libc::CMSG_DATA(first) };
+        // SAFETY: `BorrowedFd` is a transparent `RawFd`, so `fds` is `payload` bytes of numbers; there
+        // is room for as many behind the header, and the two do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(fds.as_ptr().cast(), data, payload as usize) };
+    }
+    let flags = libc::MSG_NOSIGNAL | if wait { 0 } else { libc::MSG_DONTWAIT };
+    retry(|| {
+        // SAFETY: `message` names `parts`, which outlive the call and are only read, and `control`.
+        errno_result(unsafe { libc::sendmsg(socket.as_raw_fd(), &message, flags) })
+    })
+    .map(|n| n as usize)
+}
+
+/// What a receive brought.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// Bytes stored in the buffers; zero is the end of a stream.
+    pub(crate) len: usize,
+    /// Whether the message had more bytes than the buffers (message sockets only).
+    pub(crate) truncated: bool,
+    /// Whether descriptors were lost on the way in: this process has no free number for them.
+    pub(crate) fds_lost: bool,
+}
+
+/// How to receive.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Receive {
+    /// Never wait: EAGAIN if there is nothing.
+    pub(crate) dont_wait: bool,
+    /// Leave the message where it is; its descriptors come as copies.
+    pub(crate) peek: bool,
+    /// Take no descriptors: those of the message are closed by the kernel.
+    pub(crate) without_fds: bool,
+}
+
+/// `recvmsg`, once: bytes into `parts`, descriptors, close-on-exec, onto the end of `fds`.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    parts: &mut [io::IoSliceMut<'_>],
+    fds: &mut Vec<OwnedFd>,
+    how: Receive,
+) -> io::Result<Received> {
+    let mut control = Control::new();
+    let mut message = header(parts.as_mut_ptr().cast(), parts.len());
+    if !how.without_fds {
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = Control::LEN as _;
+    }
+    let flags = libc::MSG_CMSG_CLOEXEC
+        | if how.dont_wait { libc::MSG_DONTWAIT } else { 0 }
+        | if how.peek { libc::MSG_PEEK } else { 0 };
+    let len = retry(|| {
+        // SAFETY: `message` names `parts`, which outlive the call and are writable, and `control`.
+        errno_result(unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, flags) })
+    })? as usize;
+    take_fds(&message, fds);
+    Ok(Received {
+        len,
+        truncated: message.msg_flags & libc::MSG_TRUNC != 0,
+        fds_lost: message.msg_flags & libc::MSG_CTRUNC != 0 && !how.without_fds,
+    })
+}
+
+/// Takes ownership of every descriptor in a message the kernel has filled in.
+fn take_fds(message: &libc::msghdr, fds: &mut Vec<OwnedFd>) {
+    // SAFETY: `message` names a control buffer that lives in the caller, of the length that the
+    // kernel has set to what it stored.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: the walk's pointers are null or point at a whole header inside the control buffer.
+    while let Some(record) = unsafe { next.as_ref() } {
+        if record.cmsg_level == libc::SOL_SOCKET && record.cmsg_type == libc::SCM_RIGHTS {
+            // SAFETY: arithmetic on a number.
+            let empty = unsafe { libc::CMSG_LEN(0) } as usize;
+            let count = (record.cmsg_len as usize - empty) / std::mem::size_of::<RawFd>();
+            // SAFETY: the data begins behind the header, which the walk has checked to be inside.
+            let data = unsafe { libc::CMSG_DATA(record) }.cast::<RawFd>();
+            for i in 0..count {
+                // SAFETY: the kernel stored `count` numbers here; they need not be aligned.
+                let raw = unsafe { data.add(i).read_unaligned() };
+                // SAFETY: the kernel has just made this descriptor for us.
+                fds.push(unsafe { OwnedFd::from_raw_fd(raw) });
+            }
+        }
+        // SAFETY: `message` and `record` are of the same buffer.
+        next = unsafe { libc::CMSG_NXTHDR(message, record) };
+    }
+}
+
+/// `shutdown(SHUT_WR)`: the peer reads the end of the stream after what was sent.
+pub(crate) fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: `socket` is open for the borrow's life; the call takes a number.
+    errno_result(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) }).map(drop)
+}
+
+/// `getsockopt(SOL_SOCKET, SO_TYPE)`; ENOTSOCK for what is no socket.
+pub(crate) fn kind(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    let mut kind = 0i32;
+    let mut len = std::mem::size_of::<i32>() as libc::socklen_t;
+    // SAFETY: `kind` is writable for `len` bytes.
+    errno_result(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_TYPE,
+            (&raw mut kind).cast(),
+            &mut len,
+        )
+    })?;
+    Ok(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fd;
+    use super::*;
+    use std::os::fd::AsFd;
+
+    fn errno<T>(answer: io::Result<T>) -> Option<i32> {
+        answer.err().and_then(|error| error.raw_os_error())
+    }
+
+    fn take(socket: &OwnedFd, fds: &mut Vec<OwnedFd>, how: Receive) -> io::Result<(Received, u8)> {
+        let mut byte = [0; 1];
+        let received = receive(socket.as_fd(), &mut [io::IoSliceMut::new(&mut byte)], fds, how)?;
+        Ok((received, byte[0]))
+    }
+
+    #[test]
+    fn descriptors_arrive_in_order_with_their_message() {
+        let (a, b) = pair(Kind::SeqPacket).unwrap();
+        let (read, write) = fd::pipe().unwrap();
+        let many = vec![write.as_fd(); MAX_FDS];
+        send(a.as_fd(), &[io::IoSlice::new(b"x")], &many, true).unwrap();
+        let mut fds = Vec::new();
+        let (received, byte) = take(&b, &mut fds, Receive::default()).unwrap();
+        assert_eq!((received.len, byte, received.fds_lost), (1, b'x', false));
+        assert_eq!(fds.len(), MAX_FDS);
+        fd::write(fds[MAX_FDS - 1].as_fd(), b"through").unwrap();
+        let mut text = [0; 7];
+        fd::read(read.as_fd(), &mut text).unwrap();
+        assert_eq!(&text, b"through");
+    }
+
+    #[test]
+    fn a_peeked_message_keeps_its_descriptors_and_a_discarded_one_loses_them() {
+        let socket = loopback().unwrap();
+        let (read, write) = fd::pipe().unwrap();
+        send(socket.as_fd(), &[io::IoSlice::new(b"m")], &[write.as_fd()], false).unwrap();
+        drop(write);
+        let mut fds = Vec::new();
+        take(&socket, &mut fds, Receive { peek: true, ..Receive::default() }).unwrap();
+        take(&socket, &mut fds, Receive { peek: true, ..Receive::default() }).unwrap();
+        assert_eq!(fds.len(), 2);
+        let discard = Receive { without_fds: true, ..Receive::default() };
+        let (received, byte) = take(&socket, &mut fds, discard).unwrap();
+        assert_eq!((byte, received.fds_lost, fds.len()), (b'm', false, 2));
+        fds.clear();
+        assert_eq!(fd::read(read.as_fd(), &mut [0]).unwrap(), 0, "a write end is still open");
+        let dont_wait = Receive { dont_wait: true, ..Receive::default() };
+        assert_eq!(errno(take(&socket, &mut fds, dont_wait)), Some(libc::EAGAIN));
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_is_epipe_or_the_end_of_the_stream() {
+        let (a, b) = pair(Kind::Stream).unwrap();
+        shutdown_write(b.as_fd()).unwrap();
+        assert_eq!(take(&a, &mut Vec::new(), Receive::default()).unwrap().0.len, 0);
+        drop(b);
+        let sent = send(a.as_fd(), &[io::IoSlice::new(b"x")], &[], true);
+        assert_eq!(errno(sent), Some(libc::EPIPE));
+    }
+
+    #[test]
+    fn a_pipe_is_no_socket() {
+        let (read, _write) = fd::pipe().unwrap();
+        assert_eq!(errno(kind(read.as_fd())), Some(libc::ENOTSOCK));
+        assert_eq!(errno(shutdown_write(read.as_fd())), Some(libc::ENOTSOCK));
+        let (a, _b) = pair(Kind::SeqPacket).unwrap();
+        assert_eq!(kind(a.as_fd()).unwrap(), libc::SOCK_SEQPACKET);
+    }
+
+    #[test]
+    fn a_message_longer_than_the_buffer_is_marked() {
+        let (a, b) = pair(Kind::SeqPacket).unwrap();
+        send(a.as_fd(), &[io::IoSlice::new(b"long")], &[], true).unwrap();
+        assert!(take(&b, &mut Vec::new(), Receive::default()).unwrap().0.truncated);
+    }
+}
