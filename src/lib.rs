@@ -6,7 +6,14 @@ pub mod process;
 mod region;
 mod sys;
 
+pub use codec::object::{self, Object};
 pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
 pub use error::{Error, Result};
 pub use process::ExitStatus;
-pub use region::{RawLock, RawLockGuard, Share, Shared};
+pub use region::{Plain, RawLock, RawLockGuard, Share, Shared};
+
+/// What the macros of this crate expand to, and nobody else should name.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::region::plain::{assert_plain_message, size_of_plain};
+}
