@@ -3,10 +3,12 @@
 mod codec;
 mod error;
 pub mod process;
+mod queue;
 mod region;
 mod sys;
 
 pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
 pub use error::{Error, Result};
 pub use process::ExitStatus;
+pub use queue::{Builder as QueueBuilder, Iter as QueueIter, Queue};
 pub use region::{RawLock, RawLockGuard, Share, Shared};

@@ -7,7 +7,7 @@ use std::any::type_name;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -110,8 +110,16 @@ impl<T: Share> Shared<T> {
     /// # Errors
     /// * [`Error::Os`]: the system refused memory (ENOMEM, ENOSPC) or a descriptor (EMFILE).
     pub fn new(value: T) -> Result<Shared<T>> {
-        let len = Inner::<T>::LEN.next_multiple_of(page_size()) as u64;
-        let inner = Inner::<T>::map(Memory::new(len, len)?)?;
+        Self::with_room(value, 0)
+    }
+
+    /// As [`new`](Self::new), with `room` bytes behind the value's pages: holes, until somebody reserves
+    /// them in [`memory`](Self::memory) and maps them as an [`Area`](super::Area).
+    pub(crate) fn with_room(value: T, room: u64) -> Result<Shared<T>> {
+        let len = Self::pages();
+        let size =
+            len.checked_add(room).ok_or_else(|| Error::invalid("more room than a file has"))?;
+        let inner = Inner::<T>::map(Memory::new(size, len)?)?;
         let header = inner.mapping.as_ptr().cast::<Header>();
         // SAFETY: the mapping begins with room for a header, page-aligned, that nobody else sees yet.
         unsafe { header.write(Inner::<T>::header()) };
@@ -120,6 +128,21 @@ impl<T: Share> Shared<T> {
         // SAFETY: (shared-1)
         unsafe { &*inner.value() }.settle()?;
         Ok(Shared { inner: Arc::new(inner) })
+    }
+
+    /// The bytes that the value's pages take in the file.
+    fn pages() -> u64 {
+        Inner::<T>::LEN.next_multiple_of(page_size()) as u64
+    }
+
+    /// The file, for who maps the room behind the value.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.inner.memory
+    }
+
+    /// Where in the file the room is. The file is sealed: this never changes.
+    pub(crate) fn room(&self) -> Range<u64> {
+        Self::pages()..self.inner.memory.size().max(Self::pages())
     }
 
     /// Takes up a value that another process made.
