@@ -4,9 +4,13 @@ mod codec;
 mod error;
 pub mod process;
 mod region;
+pub mod sharedctypes;
+pub mod sync;
 mod sys;
 
 pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
 pub use error::{Error, Result};
 pub use process::ExitStatus;
-pub use region::{RawLock, RawLockGuard, Share, Shared};
+pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
+pub use sharedctypes::{Array, ArrayGuard, Value, ValueGuard};
+pub use sync::{Lock, LockGuard};

@@ -1,5 +1,6 @@
 //! Processes and threads: who we are, making them, ending them, waiting for them.
 
+use super::errno_result;
 use std::cell::Cell;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,4 +48,35 @@ pub(crate) fn thread_id() -> u32 {
             tid
         }
     })
+}
+
+/// Whether some thread, of any process that this one can see, has the id `tid`.
+pub(crate) fn thread_exists(tid: u32) -> bool {
+    // SAFETY: the call takes numbers alone, and signal 0 is none: only the existence is looked at.
+    let answer = errno_result(unsafe { libc::syscall(libc::SYS_tkill, tid as i32, 0) });
+    // ESRCH, or EINVAL for what is no id at all. EPERM tells of a thread that is not ours to signal.
+    !answer.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL)))
+}
+
+/// Whether a thread of this process has the id `tid`.
+pub(crate) fn is_own_thread(tid: u32) -> bool {
+    // SAFETY: as in `thread_exists`.
+    let answer =
+        errno_result(unsafe { libc::syscall(libc::SYS_tgkill, id() as i32, tid as i32, 0) });
+    !answer.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_exists_while_it_runs_and_zero_and_huge_ids_never() {
+        assert!(thread_exists(thread_id()) && is_own_thread(thread_id()));
+        let ended = std::thread::spawn(thread_id).join().unwrap();
+        assert!(!is_own_thread(ended) || ended == thread_id());
+        assert!(!thread_exists(0) && !is_own_thread(0));
+        assert!(!thread_exists(0x3fff_fffe) && !is_own_thread(0x3fff_fffe));
+        assert!(!is_own_thread(1));
+    }
 }
