@@ -8,9 +8,16 @@ pub mod sharedctypes;
 pub mod sync;
 mod sys;
 
+pub use codec::object::{self, Object};
 pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
 pub use error::{Error, Result};
 pub use process::ExitStatus;
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
 pub use sharedctypes::{Array, ArrayGuard, Value, ValueGuard};
 pub use sync::{Lock, LockGuard};
+
+/// What the macros of this crate expand to, and nobody else should name.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::region::plain::{assert_plain_message, size_of_plain};
+}

@@ -10,7 +10,7 @@ mod area;
 mod cell;
 mod guarded;
 mod memory;
-mod plain;
+pub(crate) mod plain;
 mod raw_lock;
 #[allow(clippy::module_inception)]
 mod region;
