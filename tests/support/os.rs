@@ -259,3 +259,43 @@ impl Drop for Ticks {
         Ticks::set(Duration::ZERO);
     }
 }
+
+/// Writes `text` to standard error at once, past every buffer, lock and capture.
+pub(crate) fn complain(text: &str) {
+    // SAFETY: `text` is readable for its length.
+    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+}
+
+/// Registers `handler` with `atexit`.
+pub(crate) fn at_exit(handler: extern "C" fn()) {
+    // SAFETY: the handler is a function of this executable, so it outlives every exit.
+    let answer = unsafe { libc::atexit(handler) };
+    assert!(answer == 0, "atexit");
+}
+
+/// Whether this process has any child, dead or alive; none is reaped.
+pub(crate) fn has_children() -> bool {
+    // SAFETY: every bit pattern of the record is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: `info` is writable for the one record the call fills in.
+    let answer = unsafe { libc::waitid(libc::P_ALL, 0, &mut info, flags) };
+    answer == 0
+}
+
+/// Whether this process is its user's superuser, whom no file permission stops.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: the call takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Maps a memory file named as the library's are, and leaves the mapping behind.
+pub(crate) fn leak_a_memory_mapping() {
+    // SAFETY: the name ends in NUL.
+    let fd = unsafe { libc::memfd_create(c"multiproc-leak".as_ptr(), libc::MFD_CLOEXEC) };
+    let null = std::ptr::null_mut();
+    // SAFETY: no address is asked for, so no existing memory changes; nobody touches the mapping.
+    unsafe { libc::mmap(null, 4096, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
+    // SAFETY: `fd` was made above and is nobody else's.
+    unsafe { libc::close(fd) };
+}
