@@ -181,9 +181,10 @@ impl Page {
 
     /// The `index`th 64-bit counter, in the second half.
     pub(crate) fn counter(&self, index: usize) -> &AtomicU64 {
-        assert!(index < Page::SIZE / 2 / 8);
+        let half = Page::SIZE / 2 / 8;
+        assert!(index < half);
         // SAFETY: inside the mapping, by the line above.
-        let place = unsafe { self.0.add(Page::SIZE / 2).cast::<AtomicU64>().add(index) };
+        let place = unsafe { self.0.cast::<AtomicU64>().add(half + index) };
         // SAFETY: aligned, initialised (zeros), mapped until the drop of `self`; all access is atomic.
         unsafe { &*place }
     }
