@@ -3,8 +3,10 @@
 mod codec;
 mod error;
 pub mod process;
+mod region;
 mod sys;
 
 pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
 pub use error::{Error, Result};
 pub use process::ExitStatus;
+pub use region::{RawLock, RawLockGuard, Share, Shared};
