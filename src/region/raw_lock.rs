@@ -1,7 +1,7 @@
 //! The lock under every other: a robust mutex in shared memory.
 
 use super::Share;
-use crate::sys::process;
+use crate::sys::{process, thread};
 use crate::sys::pthread::{Acquired, Mutex};
 use crate::sys::time::Deadline;
 use crate::{Error, Result, sys};
@@ -51,7 +51,7 @@ unsafe impl Share for RawLock {
     }
 
     fn is_held(&self) -> bool {
-        self.mutex.state().holder().is_some_and(process::is_own_thread)
+        self.mutex.state().holder().is_some_and(thread::is_own)
     }
 }
 
@@ -145,7 +145,7 @@ impl RawLock {
         }
         // The kernel takes the id of a thread that ends out of the word before the id can be found
         // missing, so a word that still has it was never that thread's.
-        if process::thread_exists(tid) || self.mutex.state() != state {
+        if thread::exists(tid) || self.mutex.state() != state {
             return Ok(());
         }
         Err(Error::corrupt("a lock held by a thread that never was"))

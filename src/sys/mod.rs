@@ -11,10 +11,12 @@ pub(crate) mod futex;
 pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod process;
+pub(crate) mod program;
 pub(crate) mod pthread;
 pub(crate) mod random;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod thread;
 pub(crate) mod time;
 
 use std::io;
