@@ -112,7 +112,7 @@ mod tests {
         // SAFETY: the address is inside `words`, only not aligned; the kernel answers EINVAL before
         // it touches it, and no reference is made.
         let answer = errno_result(unsafe {
-            libc::syscall(libc::SYS_futex, words.as_ptr().byte_add(1), libc::FUTEX_WAKE, 1)
+            libc::syscall(libc::SYS_futex, words.as_ptr().wrapping_byte_add(1), libc::FUTEX_WAKE, 1)
         });
         assert_eq!(answer.unwrap_err().raw_os_error(), Some(libc::EINVAL));
     }

@@ -44,8 +44,8 @@ pub(crate) fn size(fd: BorrowedFd<'_>) -> io::Result<u64> {
 /// `fallocate`: reserves the pages of a range, growing the file if the range ends beyond it, so that
 /// a lack of memory is an error here and not a SIGBUS at some later touch.
 pub(crate) fn reserve(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
-    // SAFETY: `fd` is open for the borrow's life; the call takes numbers.
     retry(|| {
+        // SAFETY: `fd` is open for the borrow's life; the call takes numbers.
         errno_result(unsafe { libc::fallocate64(fd.as_raw_fd(), 0, offset as i64, len as i64) })
     })
     .map(drop)
@@ -187,9 +187,9 @@ mod tests {
         let writer = Mapping::shared(fd.as_fd(), 0, 4096, true).unwrap();
         let reader = Mapping::shared(fd.as_fd(), 0, 4096, false).unwrap();
         // SAFETY: both mappings are live and 4096 bytes long, and this thread alone touches them.
-        unsafe { writer.as_ptr().add(100).write(7) };
+        unsafe { writer.as_ptr().wrapping_add(100).write(7) };
         // SAFETY: as above.
-        assert_eq!(unsafe { reader.as_ptr().add(100).read() }, 7);
+        assert_eq!(unsafe { reader.as_ptr().wrapping_add(100).read() }, 7);
         assert_eq!(reader.len(), 4096);
         assert!(page_size().is_power_of_two());
     }

@@ -101,15 +101,13 @@ pub(crate) fn send(
         let first = unsafe { libc::CMSG_FIRSTHDR(&message) };
         // SAFETY: arithmetic on a number.
         let len = unsafe { libc::CMSG_LEN(payload) };
-        // SAFETY: `first` points at `CMSG_SPACE(payload)` writable bytes of `control`. Writing whole
-        // records, not fields, initialises them, padding apart, which the kernel does not read.
-        unsafe {
-            let mut record: libc::cmsghdr = std::mem::zeroed();
-            record.cmsg_level = libc::SOL_SOCKET;
-            record.cmsg_type = libc::SCM_RIGHTS;
-            record.cmsg_len = len as _;
-            first.write(record);
-        }
+        // SAFETY: every bit pattern of this record of numbers is valid.
+        let mut record: libc::cmsghdr = unsafe { std::mem::zeroed() };
+        record.cmsg_level = libc::SOL_SOCKET;
+        record.cmsg_type = libc::SCM_RIGHTS;
+        record.cmsg_len = len as _;
+        // SAFETY: `first` points at `CMSG_SPACE(payload)` writable bytes of `control`.
+        unsafe { first.write(record) };
         // SAFETY: as above; the data begins behind the header.
         let data = unsafe { libc::CMSG_DATA(first) };
         // SAFETY: `BorrowedFd` is a transparent `RawFd`, so `fds` is `payload` bytes of numbers; there
@@ -221,8 +219,9 @@ fn take_fds(message: &libc::msghdr, fds: &mut Vec<OwnedFd>) {
             // SAFETY: the data begins behind the header, which the walk has checked to be inside.
             let data = unsafe { libc::CMSG_DATA(record) }.cast::<RawFd>();
             for i in 0..count {
+                let number = data.wrapping_add(i);
                 // SAFETY: the kernel stored `count` numbers here; they need not be aligned.
-                let raw = unsafe { data.add(i).read_unaligned() };
+                let raw = unsafe { number.read_unaligned() };
                 // SAFETY: the kernel has just made this descriptor for us.
                 fds.push(unsafe { OwnedFd::from_raw_fd(raw) });
             }

@@ -1,0 +1,19 @@
+//! Memory that several processes map.
+//!
+//! All of it is `memfd_create` memory: it has no name, needs no mounted file system, and lives for as
+//! long as some process holds its descriptor or a mapping of it, so there is nothing to track and
+//! nothing to leak. It is sealed against shrinking before anyone else sees it, and whoever receives it
+//! checks the seals and the size before it maps, so that no access can become a SIGBUS.
+#![allow(unsafe_code)]
+
+mod area;
+mod memory;
+mod raw_lock;
+mod share;
+mod shared;
+
+pub(crate) use area::Area;
+pub(crate) use memory::Memory;
+pub use raw_lock::{RawLock, RawLockGuard};
+pub use share::Share;
+pub use shared::Shared;
