@@ -54,6 +54,7 @@ impl<T: Plain> Guarded<T> {
         self.items.len()
     }
 
+    #[inline]
     pub(crate) fn lock(&self) -> &RawLock {
         self.given.as_deref().unwrap_or(&self.items.own)
     }

@@ -1,9 +1,9 @@
 //! The lock under every other: a robust mutex in shared memory.
 
 use super::Share;
-use crate::sys::{process, thread};
 use crate::sys::pthread::{Acquired, Mutex};
 use crate::sys::time::Deadline;
+use crate::sys::{process, thread};
 use crate::{Error, Result, sys};
 use std::fmt;
 use std::io;
@@ -80,18 +80,28 @@ impl RawLock {
     /// # Errors
     /// * [`Error::Deadlock`]: the calling thread holds it already.
     /// * [`Error::Corrupt`]: its memory was scribbled over.
+    /// * [`Error::InvalidArgument`]: it is not in a [`Shared`](crate::Shared) yet.
+    #[inline]
     pub fn acquire(&self) -> Result<RawLockGuard<'_>> {
-        self.acquire_until(Deadline::NEVER)?.ok_or(Error::TimeoutError)
+        match self.try_mutex() {
+            Ok(Acquired::Clean) => Ok(self.guard(false)),
+            answer => self.acquire_slowly(answer, Deadline::NEVER)?.ok_or(Error::TimeoutError),
+        }
     }
 
     /// Acquires the lock if nobody holds it; `None` if somebody does, the calling thread included.
     ///
     /// # Errors
-    /// * [`Error::Corrupt`]: its memory was scribbled over.
+    /// As [`acquire`](Self::acquire), without the first.
+    #[inline]
     pub fn try_acquire(&self) -> Result<Option<RawLockGuard<'_>>> {
         match self.try_mutex() {
-            Err(Error::Deadlock) => Ok(None),
-            answer => answer,
+            Ok(Acquired::Clean) => Ok(Some(self.guard(false))),
+            Ok(Acquired::No) => Ok(None),
+            answer => match self.sort(answer) {
+                Err(Error::Deadlock) => Ok(None),
+                answer => answer,
+            },
         }
     }
 
@@ -100,35 +110,45 @@ impl RawLock {
     /// # Errors
     /// As [`acquire`](Self::acquire).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Option<RawLockGuard<'_>>> {
-        self.acquire_until(Deadline::after(timeout))
-    }
-
-    pub(crate) fn acquire_until(&self, deadline: Deadline) -> Result<Option<RawLockGuard<'_>>> {
-        // Free is the common case, and it needs no look at the clock.
         match self.try_mutex() {
-            Ok(None) => self.wait_until(deadline),
-            answer => answer,
+            // Free is the common case, and it needs no look at the clock.
+            Ok(Acquired::Clean) => Ok(Some(self.guard(false))),
+            answer => self.acquire_slowly(answer, Deadline::after(timeout)),
         }
     }
 
     #[inline]
-    fn try_mutex(&self) -> Result<Option<RawLockGuard<'_>>> {
-        if !self.mutex.is_intact() {
-            return Err(self.not_intact());
+    pub(crate) fn acquire_until(&self, deadline: Deadline) -> Result<Option<RawLockGuard<'_>>> {
+        match self.try_mutex() {
+            Ok(Acquired::Clean) => Ok(Some(self.guard(false))),
+            answer => self.acquire_slowly(answer, deadline),
         }
-        self.sort(self.mutex.try_lock())
     }
 
-    #[cold]
-    fn wait_until(&self, deadline: Deadline) -> Result<Option<RawLockGuard<'_>>> {
-        while !deadline.has_passed() {
-            let answer = self.mutex.lock(deadline.min(Deadline::after(SLICE)));
-            if !matches!(answer, Ok(Acquired::No)) {
-                return self.sort(answer);
-            }
-            self.check_holder()?;
+    /// EINVAL stands for a mutex that must not be touched.
+    #[inline]
+    fn try_mutex(&self) -> io::Result<Acquired> {
+        if self.mutex.is_intact() {
+            self.mutex.try_lock()
+        } else {
+            Err(io::Error::from_raw_os_error(sys::EINVAL))
         }
-        Ok(None)
+    }
+
+    /// Goes on after a first try that was not answered by the lock.
+    #[cold]
+    fn acquire_slowly(
+        &self,
+        mut answer: io::Result<Acquired>,
+        deadline: Deadline,
+    ) -> Result<Option<RawLockGuard<'_>>> {
+        while matches!(answer, Ok(Acquired::No)) && !deadline.has_passed() {
+            answer = self.mutex.lock(deadline.min(Deadline::after(SLICE)));
+            if matches!(answer, Ok(Acquired::No)) {
+                self.check_holder()?;
+            }
+        }
+        self.sort(answer)
     }
 
     /// Tells a lock that is held for long from one whose word was scribbled over.
@@ -151,7 +171,6 @@ impl RawLock {
         Err(Error::corrupt("a lock held by a thread that never was"))
     }
 
-    #[cold]
     fn not_intact(&self) -> Error {
         if self.mutex.is_uninit() {
             Error::invalid("a raw lock that is not in shared memory yet")
@@ -161,19 +180,23 @@ impl RawLock {
     }
 
     /// Sorts every answer of an acquiring call, for the plain, try and timed form alike.
-    #[inline]
+    #[cold]
     fn sort(&self, answer: io::Result<Acquired>) -> Result<Option<RawLockGuard<'_>>> {
-        let mut owner_died = match answer {
-            Ok(Acquired::No) => return Ok(None),
-            Ok(acquired) => acquired == Acquired::OwnerDied,
-            Err(error) => {
-                return Err(match error.raw_os_error() {
-                    Some(sys::EDEADLK) => Error::Deadlock,
-                    Some(sys::EINVAL | sys::ENOTRECOVERABLE) => Error::corrupt("a lock"),
-                    _ => Error::os("pthread_mutex_lock")(error),
-                });
-            }
-        };
+        match answer {
+            Ok(Acquired::No) => Ok(None),
+            Ok(acquired) => Ok(Some(self.guard(acquired == Acquired::OwnerDied))),
+            Err(error) => Err(match error.raw_os_error() {
+                Some(sys::EDEADLK) => Error::Deadlock,
+                Some(sys::EINVAL) => self.not_intact(),
+                Some(sys::ENOTRECOVERABLE) => Error::corrupt("a lock"),
+                _ => Error::os("pthread_mutex_lock")(error),
+            }),
+        }
+    }
+
+    /// The guard of a lock that this thread has just acquired.
+    #[inline]
+    fn guard(&self, mut owner_died: bool) -> RawLockGuard<'_> {
         let pid = process::id();
         // Relaxed, here and below: the mutex orders what concerns anybody else.
         let tid = self.mutex.state().holder().unwrap_or(0);
@@ -182,7 +205,7 @@ impl RawLock {
             self.untold.store(0, Ordering::Relaxed);
             owner_died = true;
         }
-        Ok(Some(RawLockGuard { lock: self, pid, owner_died, not_send: PhantomData }))
+        RawLockGuard { lock: self, pid, owner_died, not_send: PhantomData }
     }
 
     /// Whether somebody holds the lock at this moment; a holder that was killed holds it no more.

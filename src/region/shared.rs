@@ -81,6 +81,7 @@ impl<T: Share> Inner<T> {
         self.mapping.as_ptr().cast()
     }
 
+    #[inline]
     fn value(&self) -> *mut T {
         // SAFETY: `map` made sure that the mapping is `END` bytes long or longer, so the value is inside.
         unsafe { self.mapping.as_ptr().add(VALUE_AT) }.cast()
@@ -173,6 +174,7 @@ impl<T: Share> Shared<T> {
     }
 
     /// Where the bytes behind the value begin.
+    #[inline]
     pub(super) fn tail(&self) -> *mut u8 {
         // SAFETY: `map` made sure that the mapping is `END` bytes long or longer.
         unsafe { self.inner.mapping.as_ptr().add(Inner::<T>::END) }
@@ -191,6 +193,7 @@ fn wrong_type(name: &str) -> Error {
 impl<T: Share> Deref for Shared<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         // SAFETY: (shared-1)
         unsafe { &*self.inner.value() }

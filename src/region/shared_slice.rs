@@ -79,6 +79,7 @@ impl<H: Share, T: Plain> SharedSlice<H, T> {
     }
 
     /// The first item.
+    #[inline]
     pub(crate) fn as_ptr(&self) -> *mut T {
         self.head.tail().wrapping_add(Self::GAP).cast()
     }
@@ -92,6 +93,7 @@ impl<H: Share, T: Plain> SharedSlice<H, T> {
 impl<H: Share, T: Plain> Deref for SharedSlice<H, T> {
     type Target = H;
 
+    #[inline]
     fn deref(&self) -> &H {
         &self.head
     }

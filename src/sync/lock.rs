@@ -67,6 +67,7 @@ impl Lock {
     /// # Errors
     /// * [`Error::Deadlock`](crate::Error::Deadlock): the calling thread holds the lock already.
     /// * [`Error::Corrupt`](crate::Error::Corrupt): the lock's memory was scribbled over.
+    #[inline]
     pub fn acquire(&self) -> Result<LockGuard<'_>> {
         Ok(LockGuard { raw: self.shared.acquire()? })
     }
@@ -75,6 +76,7 @@ impl Lock {
     ///
     /// # Errors
     /// * [`Error::Corrupt`](crate::Error::Corrupt): the lock's memory was scribbled over.
+    #[inline]
     pub fn try_acquire(&self) -> Result<Option<LockGuard<'_>>> {
         Ok(self.shared.try_acquire()?.map(|raw| LockGuard { raw }))
     }

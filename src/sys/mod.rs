@@ -27,6 +27,7 @@ pub(crate) fn errno_result<T: Copy + PartialEq + From<i8>>(answer: T) -> io::Res
 }
 
 /// Sorts the answer of a call whose value is the error itself, zero being success.
+#[inline]
 pub(crate) fn code_result(code: i32) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
 }

@@ -38,6 +38,7 @@ pub(crate) struct State(u32);
 
 impl State {
     /// The thread that holds the mutex, if one does: the kernel takes a dead thread's id away.
+    #[inline]
     pub(crate) fn holder(self) -> Option<u32> {
         let tid = self.0 & libc::FUTEX_TID_MASK;
         (tid != 0 && self.0 & libc::FUTEX_OWNER_DIED == 0).then_some(tid)
@@ -74,6 +75,7 @@ impl Mutex {
         Mutex(UnsafeCell::new(MaybeUninit::zeroed()))
     }
 
+    #[inline]
     fn as_ptr(&self) -> *mut libc::pthread_mutex_t {
         self.0.get().cast()
     }
@@ -108,6 +110,7 @@ impl Mutex {
     }
 
     /// One of the mutex's 32-bit words, which the libc and the kernel may change at any time.
+    #[inline]
     fn word(&self, index: usize) -> &AtomicU32 {
         let word = self.as_ptr().cast::<u32>().wrapping_add(index);
         // SAFETY: `index` is one of the two constants above, so the word is inside the mutex and
@@ -144,6 +147,7 @@ impl Mutex {
 
     /// The futex word, by the kernel's protocol for robust futexes: the holder's thread id, and
     /// whether somebody sleeps, and whether the last holder died.
+    #[inline]
     pub(crate) fn state(&self) -> State {
         State(self.word(FUTEX).load(Ordering::Relaxed))
     }
@@ -160,6 +164,7 @@ impl Mutex {
     }
 
     /// Sorts every answer an acquiring call can give, for the plain, try and timed form alike.
+    #[inline]
     fn sort(&self, code: i32) -> io::Result<Acquired> {
         match code {
             0 => Ok(Acquired::Clean),
@@ -174,6 +179,7 @@ impl Mutex {
     }
 
     /// `pthread_mutex_trylock`. The holder itself gets EDEADLK or `No`, as the libc has it.
+    #[inline]
     pub(crate) fn try_lock(&self) -> io::Result<Acquired> {
         // SAFETY: (mutex-1)
         self.sort(unsafe { libc::pthread_mutex_trylock(self.as_ptr()) })
@@ -216,6 +222,7 @@ impl Mutex {
     }
 
     /// `pthread_mutex_unlock`; EPERM from a thread that does not hold the mutex, which stays as it was.
+    #[inline]
     pub(crate) fn unlock(&self) -> io::Result<()> {
         // SAFETY: (mutex-1)
         code_result(unsafe { libc::pthread_mutex_unlock(self.as_ptr()) })
