@@ -151,8 +151,41 @@ pub(crate) fn receive(
     fds: &mut Vec<OwnedFd>,
     how: Receive,
 ) -> io::Result<Received> {
+    let message = header(parts.as_mut_ptr().cast(), parts.len());
+    // SAFETY: `message` names `parts`, which outlive the call and are writable.
+    unsafe { receive_message(socket, message, fds, how) }
+}
+
+/// `recvmsg`, once: up to `most` bytes onto the end of `bytes`, within its capacity, and descriptors
+/// as in [`receive`].
+pub(crate) fn receive_onto(
+    socket: BorrowedFd<'_>,
+    bytes: &mut Vec<u8>,
+    most: usize,
+    fds: &mut Vec<OwnedFd>,
+    how: Receive,
+) -> io::Result<Received> {
+    let spare = bytes.spare_capacity_mut();
+    let mut part =
+        libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: spare.len().min(most) };
+    let message = header(&mut part, 1);
+    // SAFETY: `message` names `part`, which names spare capacity of `bytes`; both outlive the call.
+    let received = unsafe { receive_message(socket, message, fds, how) }?;
+    let filled = bytes.len() + received.len;
+    // SAFETY: the kernel has stored `received.len` bytes at the start of the spare capacity.
+    unsafe { bytes.set_len(filled) };
+    Ok(received)
+}
+
+/// # Safety
+/// * `message` names buffers that are writable, and no control buffer.
+unsafe fn receive_message(
+    socket: BorrowedFd<'_>,
+    mut message: libc::msghdr,
+    fds: &mut Vec<OwnedFd>,
+    how: Receive,
+) -> io::Result<Received> {
     let mut control = Control::new();
-    let mut message = header(parts.as_mut_ptr().cast(), parts.len());
     if !how.without_fds {
         message.msg_control = control.0.as_mut_ptr().cast();
         message.msg_controllen = Control::LEN as _;
@@ -161,7 +194,7 @@ pub(crate) fn receive(
         | if how.dont_wait { libc::MSG_DONTWAIT } else { 0 }
         | if how.peek { libc::MSG_PEEK } else { 0 };
     let len = retry(|| {
-        // SAFETY: `message` names `parts`, which outlive the call and are writable, and `control`.
+        // SAFETY: `message` names writable buffers by this function's contract, and `control`.
         errno_result(unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, flags) })
     })? as usize;
     take_fds(&message, fds);
@@ -204,21 +237,38 @@ pub(crate) fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
     errno_result(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) }).map(drop)
 }
 
+/// `shutdown(SHUT_RD)`: a Unix peer that sends from now on is refused with EPIPE.
+pub(crate) fn shutdown_read(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: `socket` is open for the borrow's life; the call takes a number.
+    errno_result(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RD) }).map(drop)
+}
+
 /// `getsockopt(SOL_SOCKET, SO_TYPE)`; ENOTSOCK for what is no socket.
 pub(crate) fn kind(socket: BorrowedFd<'_>) -> io::Result<i32> {
-    let mut kind = 0i32;
+    number(socket, libc::SO_TYPE)
+}
+
+/// Whether the family of the socket is `AF_UNIX`, so that it can carry descriptors; ENOTSOCK for what
+/// is no socket.
+pub(crate) fn is_unix(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    number(socket, libc::SO_DOMAIN).map(|domain| domain == libc::AF_UNIX)
+}
+
+/// `getsockopt(SOL_SOCKET, option)` for an option that is one number.
+fn number(socket: BorrowedFd<'_>, option: i32) -> io::Result<i32> {
+    let mut number = 0i32;
     let mut len = std::mem::size_of::<i32>() as libc::socklen_t;
-    // SAFETY: `kind` is writable for `len` bytes.
+    // SAFETY: `number` is writable for `len` bytes.
     errno_result(unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_TYPE,
-            (&raw mut kind).cast(),
+            option,
+            (&raw mut number).cast(),
             &mut len,
         )
     })?;
-    Ok(kind)
+    Ok(number)
 }
 
 /// `setsockopt(SO_PEEK_OFF)`: where the next peek looks, in bytes of the messages that wait.
@@ -319,8 +369,30 @@ mod tests {
         let (read, _write) = fd::pipe().unwrap();
         assert_eq!(errno(kind(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(shutdown_write(read.as_fd())), Some(libc::ENOTSOCK));
+        assert_eq!(errno(shutdown_read(read.as_fd())), Some(libc::ENOTSOCK));
+        assert_eq!(errno(is_unix(read.as_fd())), Some(libc::ENOTSOCK));
+        let onto =
+            receive_onto(read.as_fd(), &mut Vec::new(), 0, &mut Vec::new(), Receive::default());
+        assert_eq!(errno(onto), Some(libc::ENOTSOCK));
         let (a, _b) = pair(Kind::SeqPacket).unwrap();
         assert_eq!(kind(a.as_fd()).unwrap(), libc::SOCK_SEQPACKET);
+    }
+
+    #[test]
+    fn bytes_received_onto_a_vector_stay_within_its_capacity_and_the_limit() {
+        let (a, b) = pair(Kind::Stream).unwrap();
+        assert!(is_unix(a.as_fd()).unwrap());
+        send(a.as_fd(), &[io::IoSlice::new(b"abcdef")], &[], true).unwrap();
+        let mut bytes = Vec::with_capacity(8);
+        bytes.push(b'>');
+        let how = Receive::default();
+        receive_onto(b.as_fd(), &mut bytes, 2, &mut Vec::new(), how).unwrap();
+        assert_eq!(bytes, b">ab");
+        receive_onto(b.as_fd(), &mut bytes, 100, &mut Vec::new(), how).unwrap();
+        assert_eq!(bytes, b">abcdef");
+        shutdown_read(b.as_fd()).unwrap();
+        let sent = send(a.as_fd(), &[io::IoSlice::new(b"x")], &[], true);
+        assert_eq!(errno(sent), Some(libc::EPIPE));
     }
 
     #[test]
