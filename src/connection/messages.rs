@@ -262,7 +262,7 @@ impl Connection {
         let input = self.input()?;
         let mut reader = input.take(deadline)?;
         let message = reader.next(&input.stream, max, false, deadline)?;
-        Ok(reader.into_bytes(message))
+        Ok(reader.take_bytes(message))
     }
 
     /// Receives a message into `buffer`, and gives its length.
