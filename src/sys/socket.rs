@@ -254,6 +254,16 @@ pub(crate) fn is_unix(socket: BorrowedFd<'_>) -> io::Result<bool> {
     number(socket, libc::SO_DOMAIN).map(|domain| domain == libc::AF_UNIX)
 }
 
+/// What of the socket's buffer for sending is free: its size without what is on the way, both of which
+/// the kernel counts with its own records included.
+pub(crate) fn send_room(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let size = number(socket, libc::SO_SNDBUF)?;
+    let mut on_the_way = 0i32;
+    // SAFETY: the request stores one number, for which `on_the_way` is writable.
+    errno_result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut on_the_way) })?;
+    Ok(usize::try_from(size.saturating_sub(on_the_way)).unwrap_or(0))
+}
+
 /// `getsockopt(SOL_SOCKET, option)` for an option that is one number.
 fn number(socket: BorrowedFd<'_>, option: i32) -> io::Result<i32> {
     let mut number = 0i32;
@@ -339,6 +349,7 @@ mod tests {
         assert_eq!(errno(shutdown_write(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(shutdown_read(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(is_unix(read.as_fd())), Some(libc::ENOTSOCK));
+        assert_eq!(errno(send_room(read.as_fd())), Some(libc::ENOTSOCK));
         let onto =
             receive_onto(read.as_fd(), &mut Vec::new(), 0, &mut Vec::new(), Receive::default());
         assert_eq!(errno(onto), Some(libc::ENOTSOCK));

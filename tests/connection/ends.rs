@@ -188,10 +188,9 @@ fn the_descriptor_comes_back_when_nothing_would_be_lost() {
 }
 
 const ECHO: &str = r"
-import sys
 from multiprocessing.connection import Connection
 from multiprocessing import reduction
-with Connection(int(sys.argv[1])) as c:
+with Connection(0) as c:
     c.send_bytes(b'ready')
     while True:
         m = c.recv_bytes()
@@ -206,21 +205,14 @@ with Connection(int(sys.argv[1])) as c:
 fn cpython_speaks_the_same_frames_and_takes_the_same_descriptors() {
     let _turn = turn_to_fork();
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let number = theirs.as_raw_fd();
+    // The socket is its standard input.
     let mut command = std::process::Command::new("python3");
-    command.args(["-c", ECHO, &number.to_string()]);
-    // SAFETY: between fork and exec it makes one system call, on a number that is open there.
-    unsafe {
-        std::os::unix::process::CommandExt::pre_exec(&mut command, move || {
-            libc::fcntl(number, libc::F_SETFD, 0);
-            Ok(())
-        });
-    }
+    command.args(["-c", ECHO]).stdin(OwnedFd::from(theirs));
     let Ok(mut child) = command.spawn() else {
         eprintln!("skipped: there is no python3");
         return;
     };
-    drop((command, theirs));
+    drop(command);
     let connection = Connection::from(ours);
     assert_eq!(connection.recv_bytes().unwrap(), b"ready");
     for len in [0, 1, 2, 255, 256, 4095, 4096, 16383, 16384, 16385, 32768, 65535, 65536] {

@@ -1,4 +1,5 @@
 //! What the tests stand on.
+#![allow(unreachable_pub)]
 
 use multiproc::{Connection, Decode, Decoder, Encode, Encoder, Result};
 use std::fs::File;

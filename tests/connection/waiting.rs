@@ -112,6 +112,24 @@ fn a_message_that_could_not_begin_in_time_leaves_the_stream_as_it_was() {
 }
 
 #[test]
+fn a_message_with_no_room_in_the_socket_is_not_begun_without_waiting() {
+    let _turn = turn();
+    let mut refused = 0;
+    for len in (1..40).map(|i| i * 10_000) {
+        let (left, right) = pipe().unwrap();
+        let mut sent = 0;
+        while left.try_send_bytes(&pattern(len)).is_ok() {
+            sent += 1;
+        }
+        assert!(left.writable(), "{len} bytes, after {sent} messages");
+        assert!(sent > 0 || len > 100_000, "{len} bytes");
+        refused += usize::from(sent == 0);
+        (0..sent).for_each(|_| assert!(right.try_recv_bytes().unwrap() == pattern(len)));
+    }
+    assert!(refused > 0);
+}
+
+#[test]
 fn a_message_cut_off_by_its_deadline_ends_sending_and_is_truncated_for_the_peer() {
     let _turn = turn();
     let (left, right) = pipe().unwrap();
