@@ -45,6 +45,9 @@ impl Connection {
 
     /// Sends a value if the stream takes it without waiting.
     ///
+    /// A message that a Unix socket has no room for now is not begun. One that is larger than the
+    /// socket's whole buffer (some 200 KiB) can therefore not be sent like this.
+    ///
     /// # Errors
     /// As for [`send_timeout`](Self::send_timeout).
     pub fn try_send<T: Encode + ?Sized>(&self, value: &T) -> Result<()> {
@@ -168,7 +171,8 @@ impl Connection {
         self.output()?.send_parts(&[IoSlice::new(bytes)], Deadline::NEVER)
     }
 
-    /// Sends bytes if the stream takes them without waiting.
+    /// Sends bytes if the stream takes them without waiting; more is told at
+    /// [`try_send`](Self::try_send).
     ///
     /// # Errors
     /// As for [`send_bytes_timeout`](Self::send_bytes_timeout).
@@ -262,7 +266,7 @@ impl Connection {
         let input = self.input()?;
         let mut reader = input.take(deadline)?;
         let message = reader.next(&input.stream, max, false, deadline)?;
-        Ok(reader.into_bytes(message))
+        Ok(reader.take_bytes(message))
     }
 
     /// Receives a message into `buffer`, and gives its length.

@@ -164,6 +164,17 @@ impl Stream {
         sys::poll::wait_readable(self.fd.as_fd(), deadline).map_err(Error::os("ppoll"))
     }
 
+    /// Whether a write of `len` bytes would go whole, as far as can be told.
+    ///
+    /// A sixth is set aside for what the kernel counts beside the bytes. Who else writes to the same
+    /// socket meanwhile can take the room away.
+    pub(super) fn has_room_for(&self, len: usize) -> bool {
+        self.kind != Kind::Unix
+            || len <= PIPE_STEP
+            || socket::send_room(self.fd.as_fd())
+                .is_ok_and(|room| len.saturating_add(len / 6 + PIPE_STEP) <= room)
+    }
+
     /// Writes once, `fds` with the first byte, and says how many bytes went: at least one.
     pub(super) fn write(
         &self,
