@@ -7,6 +7,7 @@
 //! `MULTIPROC_KILLS=N` is the length of a storm, `MULTIPROC_SEED=N` repeats a storm's choices.
 
 mod proof;
+mod raw_lock;
 mod step;
 mod storm;
 #[path = "../support/mod.rs"]
@@ -36,6 +37,11 @@ const TESTS: &[(&str, fn())] = &[
         "proof::a_storm_finds_a_lock_that_dies_with_its_holder",
         proof::a_storm_finds_a_lock_that_dies_with_its_holder,
     ),
+    (
+        "raw_lock::it_is_handed_on_from_every_instruction_of_its_holder",
+        raw_lock::it_is_handed_on_from_every_instruction_of_its_holder,
+    ),
+    ("raw_lock::a_storm_loses_no_count", raw_lock::a_storm_loses_no_count),
 ];
 
 /// What the command line asks for.

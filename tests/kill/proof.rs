@@ -1,7 +1,7 @@
 //! The harness tried on primitives of its own: one that must pass and two that must be found out.
 #![allow(unsafe_code)]
 
-use super::step::{After, Config, Scenario, Tally, Wrong, sweep};
+use super::step::{After, Config, Marker, Scenario, Tally, Wrong, sweep};
 use super::storm::{Role, Weather, storm};
 use crate::support::os::{self, Page};
 use std::sync::atomic::Ordering::SeqCst;
@@ -67,10 +67,6 @@ impl Scenario for LockAndUnlock {
         2
     }
 
-    fn prepare(&self, mutex: &RobustMutex) {
-        mutex.lock();
-    }
-
     fn sleep(&self, mutex: &RobustMutex, _index: usize, tally: &Tally) {
         if mutex.lock() {
             tally.owner_died();
@@ -78,7 +74,9 @@ impl Scenario for LockAndUnlock {
         mutex.unlock();
     }
 
-    fn victim(&self, mutex: &RobustMutex) {
+    fn victim(&self, mutex: &RobustMutex, marker: Marker) {
+        mutex.lock();
+        marker.step_from_here();
         mutex.unlock();
         mutex.lock();
         mutex.unlock();
@@ -121,7 +119,8 @@ impl Scenario for PublishThenWake {
         }
     }
 
-    fn victim(&self, page: &Page) {
+    fn victim(&self, page: &Page, marker: Marker) {
+        marker.step_from_here();
         page.word(0).store(1, SeqCst);
         os::futex_wake(page.word(0), 1);
     }
@@ -132,7 +131,8 @@ impl Scenario for PublishThenWake {
     }
 
     fn proceed(&self, page: &Page, _after: &After, _tally: &Tally) {
-        self.victim(page);
+        page.word(0).store(1, SeqCst);
+        os::futex_wake(page.word(0), 1);
     }
 }
 
@@ -174,7 +174,8 @@ impl Scenario for WokenAndKilled {
 
     fn sleep(&self, _page: &Page, _index: usize, _tally: &Tally) {}
 
-    fn victim(&self, page: &Page) {
+    fn victim(&self, page: &Page, marker: Marker) {
+        marker.step_from_here();
         WokenAndKilled::take(page);
     }
 

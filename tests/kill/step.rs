@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// How often a wait for the victim looks whether it is blocked.
-const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(2);
 
 /// One operation and what must hold when a process is killed in it.
 ///
@@ -32,14 +32,12 @@ pub(crate) trait Scenario {
         1
     }
 
-    /// In the victim, before the marker: whatever makes the sleepers sleep, such as taking the lock.
-    fn prepare(&self, _state: &Self::State) {}
-
     /// In sleeper `index`: goes to sleep in the primitive, and returns when served.
     fn sleep(&self, state: &Self::State, index: usize, tally: &Tally);
 
-    /// The operation that is stepped through.
-    fn victim(&self, state: &Self::State);
+    /// In the victim: whatever makes the sleepers sleep, such as taking the lock; then the marker,
+    /// where they are put to sleep; then the operation that is stepped through.
+    fn victim(&self, state: &Self::State, marker: Marker);
 
     /// Called when the victim itself sleeps in the operation and everything is at rest, so that the
     /// steps after it is woken are reached too. False: nothing will wake it, the sweep ends there.
@@ -56,6 +54,16 @@ pub(crate) trait Scenario {
 
     /// The final check, when every sleeper has returned.
     fn verify(&self, _state: &Self::State) {}
+}
+
+/// Where the victim's operation begins.
+pub(crate) struct Marker(());
+
+impl Marker {
+    /// Waits here until the sleepers are asleep; the steps are counted from the next instruction on.
+    pub(crate) fn step_from_here(self) {
+        trace::stop_here_traced();
+    }
 }
 
 /// What is left when the victim is dead and everything has come to rest.
@@ -83,26 +91,36 @@ impl Tally {
 /// How thorough a sweep is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
-    /// The distance between two kills, in instructions.
+    /// The least distance between two kills, in instructions.
     pub(crate) stride: usize,
+    /// Long operations get a longer stride, so that the sweep takes about so many steps.
+    pub(crate) steps: u64,
     /// How long a round may wait for any one thing.
     pub(crate) patience: Duration,
 }
 
 impl Config {
-    /// Every 7th instruction; `MULTIPROC_KILL=full` means each, a number means that stride.
+    /// Every 7th instruction, or fewer of a long operation; `MULTIPROC_KILL=full` means each, however
+    /// long it takes, and a number means that stride.
     pub(crate) fn from_env() -> Config {
-        let stride = match std::env::var("MULTIPROC_KILL").as_deref() {
-            Ok("full") => 1,
-            Ok(number) => number.parse().expect("MULTIPROC_KILL is `full` or a stride"),
-            Err(_) => 7,
+        let (stride, steps) = match std::env::var("MULTIPROC_KILL").as_deref() {
+            Ok("full") => (1, u64::MAX),
+            Ok(number) => (number.parse().expect("MULTIPROC_KILL: `full` or a stride"), u64::MAX),
+            Err(_) => (7, 500_000),
         };
-        Config { stride, patience: Duration::from_secs(20) }
+        assert!(stride > 0, "MULTIPROC_KILL: a stride is at least 1");
+        Config { stride, steps, patience: Duration::from_secs(20) }
     }
 
     /// Each instruction, whatever the environment says: for short operations.
     pub(crate) fn every_instruction() -> Config {
-        Config { stride: 1, ..Config::from_env() }
+        Config { stride: 1, steps: u64::MAX, ..Config::from_env() }
+    }
+
+    /// The stride for an operation of `length` instructions; each kill costs the steps up to it.
+    fn stride_for(&self, length: usize) -> usize {
+        let all = (length as u64).pow(2) / 2;
+        self.stride.max((all / self.steps) as usize)
     }
 }
 
@@ -133,6 +151,7 @@ pub(crate) struct Report {
     /// Kills that met the victim asleep in the operation.
     pub(crate) blocked: usize,
     steps: u64,
+    stride: usize,
     /// The instructions from the marker to the victim's end.
     length: usize,
     /// How many sleepers slept in which system call.
@@ -156,7 +175,8 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} kills ({} blocked) ", self.kills, self.blocked)?;
-        write!(f, "over {} instructions, {} steps; sleepers: ", self.length, self.steps)?;
+        write!(f, "over {} instructions, ", self.length)?;
+        write!(f, "stride {}, {} steps; sleepers: ", self.stride, self.steps)?;
         for (call, count) in &self.sleepers {
             write!(f, "{count} in {call}, ")?;
         }
@@ -180,16 +200,19 @@ pub(crate) fn sweep<S: Scenario>(config: &Config, name: &str, scenario: &S) -> R
     let _ticks = os::Ticks::every(TICK);
     let tally = Tally(Page::new());
     let mut report = Report::default();
+    // First nobody is killed: the operation's length, and whether the scenario holds at all.
+    let round = |k, report: &mut Report| {
+        let state = scenario.setup();
+        Round::new(config, scenario, &state, &tally, report, k).run()
+    };
+    round(UNTIL_THE_END, &mut report);
+    report.stride = config.stride_for(report.length);
     let mut k = 0;
     // A sweep of failures that each wait for their deadline would take hours and tell no more.
     const ENOUGH_HUNG: usize = 5;
     while report.count(Wrong::Hung) < ENOUGH_HUNG {
-        let state = scenario.setup();
-        let mut round = Round::new(config, scenario, &state, &tally, &mut report, k);
-        let end = round.run();
-        drop(round);
-        match end {
-            End::Killed => k += config.stride,
+        match round(k, &mut report) {
+            End::Killed => k += report.stride,
             End::KilledBlocked => {}
             End::Finished => break,
         }
@@ -198,6 +221,9 @@ pub(crate) fn sweep<S: Scenario>(config: &Config, name: &str, scenario: &S) -> R
     println!("  {name}: {report}");
     report
 }
+
+/// The k of the round that kills nobody.
+const UNTIL_THE_END: usize = usize::MAX;
 
 /// How the victim came to its end.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -305,11 +331,7 @@ impl<'a, S: Scenario> Round<'a, S> {
 
     fn bring_victim_to_marker(&mut self) -> Option<Pid> {
         let (scenario, state) = (self.scenario, self.state);
-        let victim = self.fork(|| {
-            scenario.prepare(state);
-            trace::stop_here_traced();
-            scenario.victim(state);
-        });
+        let victim = self.fork(|| scenario.victim(state, Marker(())));
         let deadline = self.deadline();
         while Instant::now() < deadline {
             match os::wait_or_tick(victim) {
@@ -320,7 +342,10 @@ impl<'a, S: Scenario> Round<'a, S> {
                 Some(Status::Stopped(signal)) => trace::step(victim, signal),
                 Some(status) => {
                     self.reaped(victim);
-                    self.fail(Wrong::Broken, format!("the victim's preparation: {status:?}"));
+                    self.fail(
+                        Wrong::Broken,
+                        format!("the victim ended before its marker: {status:?}"),
+                    );
                     return None;
                 }
                 None => {}
@@ -369,25 +394,25 @@ impl<'a, S: Scenario> Round<'a, S> {
     fn step_and_kill(&mut self, victim: Pid) -> End {
         let mut signal = 0;
         let mut blocked = 0;
-        for _ in 0..self.k {
+        for stepped in 0..self.k {
             trace::step(victim, signal);
             self.report.steps += 1;
             signal = loop {
                 match self.wait_for_stop(victim) {
                     Stepped::Stopped(libc::SIGTRAP) => break 0,
                     Stepped::Stopped(signal) => break signal,
-                    Stepped::Ended(status) => return self.victim_ended(victim, status),
+                    Stepped::Ended(status) => return self.victim_ended(victim, status, stepped),
                     Stepped::Blocked => {}
                 }
                 blocked += 1;
-                if blocked > self.report.blocked {
+                if blocked > self.report.blocked && self.k != UNTIL_THE_END {
                     self.report.blocked += 1;
                     self.place = "asleep in a system call".into();
                     self.kill(victim);
                     return End::KilledBlocked;
                 }
                 if !self.unblock() {
-                    self.report.length = self.k;
+                    self.report.length = stepped;
                     self.kill(victim);
                     return End::Finished;
                 }
@@ -404,9 +429,9 @@ impl<'a, S: Scenario> Round<'a, S> {
         self.report.kills += 1;
     }
 
-    fn victim_ended(&mut self, victim: Pid, status: Status) -> End {
+    fn victim_ended(&mut self, victim: Pid, status: Status, stepped: usize) -> End {
         self.reaped(victim);
-        self.report.length = self.k;
+        self.report.length = stepped;
         self.place = "its end".into();
         if status != Status::Exited(0) {
             self.fail(Wrong::Broken, format!("the victim ended with {status:?}"));
