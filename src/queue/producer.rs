@@ -198,8 +198,8 @@ impl Inner {
             let small = small || need.stride > last.len;
             return Ok(Room::Beyond { class, small, eighth: eighth(tail, last, head, need) });
         }
-        if need.stride > last.len {
-            // Some class that the head is still in could hold it.
+        if head.segment != tail.segment || need.stride > last.len {
+            // The class that the head leaves next may do, or make room for another look.
             let exact = Mark { segment: head.segment.saturating_add(1), ..Mark::default() };
             return Ok(Room::None { exact, eighth: exact });
         }

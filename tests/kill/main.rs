@@ -7,6 +7,7 @@
 //! `MULTIPROC_KILLS=N` is the length of a storm, `MULTIPROC_SEED=N` repeats a storm's choices.
 
 mod proof;
+mod queue;
 mod raw_lock;
 mod step;
 mod storm;
@@ -42,6 +43,23 @@ const TESTS: &[(&str, fn())] = &[
         raw_lock::it_is_handed_on_from_every_instruction_of_its_holder,
     ),
     ("raw_lock::a_storm_loses_no_count", raw_lock::a_storm_loses_no_count),
+    ("queue::put_beside_sleeping_getters", queue::put_beside_sleeping_getters),
+    (
+        "queue::put_that_grows_beside_a_sleeping_getter",
+        queue::put_that_grows_beside_a_sleeping_getter,
+    ),
+    ("queue::close_beside_sleeping_getters", queue::close_beside_sleeping_getters),
+    ("queue::get_beside_sleeping_putters", queue::get_beside_sleeping_putters),
+    (
+        "queue::get_that_leaves_a_segment_beside_sleeping_putters",
+        queue::get_that_leaves_a_segment_beside_sleeping_putters,
+    ),
+    ("queue::close_beside_sleeping_putters", queue::close_beside_sleeping_putters),
+    ("queue::a_getter_that_was_woken_is_replaced", queue::a_getter_that_was_woken_is_replaced),
+    ("queue::a_putter_that_was_woken_is_replaced", queue::a_putter_that_was_woken_is_replaced),
+    ("queue::get_that_shrinks", queue::get_that_shrinks),
+    ("queue::put_of_a_descriptor", queue::put_of_a_descriptor),
+    ("queue::a_storm_loses_and_repeats_no_message", queue::a_storm_loses_and_repeats_no_message),
 ];
 
 /// What the command line asks for.
