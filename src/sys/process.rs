@@ -19,6 +19,7 @@ extern "C" fn forget_pid_after_fork() {
 }
 
 /// `getpid()`, without a system call: libc keeps no copy of its own.
+#[inline]
 pub(crate) fn id() -> u32 {
     // Relaxed: whatever is read is either this process's pid or 0.
     match PID.load(Ordering::Relaxed) {

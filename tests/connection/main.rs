@@ -1,0 +1,8 @@
+//! Connections: messages, framing, descriptors, ends and errors.
+#![allow(unsafe_code)]
+
+mod descriptors;
+mod ends;
+mod support;
+mod waiting;
+mod wire;
