@@ -36,6 +36,9 @@ pub trait Encode {
     {
         for item in items {
             encoder.item(item);
+            if encoder.failure.is_some() {
+                return;
+            }
         }
     }
 }

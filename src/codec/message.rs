@@ -317,7 +317,7 @@ macro_rules! __message {
     (@build $decoder:ident [$($form:tt)*] { $(
         $(#[$meta:meta])* $vis:vis $field:ident : $type:ty
     ),* $(,)? }) => {
-        $($form)* { $( $field: $crate::Decode::decode($decoder)?, )* }
+        $($form)* { $( $field: <$type as $crate::Decode>::decode($decoder)?, )* }
     };
     (@build $decoder:ident [$($form:tt)*] ( $(
         $(#[$meta:meta])* $vis:vis $type:ty
