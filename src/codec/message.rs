@@ -9,7 +9,8 @@
 ///
 /// The declarations are plain Rust, with attributes, visibility, type and `const` parameters, bounds
 /// and `where` clauses. Every field's type must be a message itself, and so must every type parameter
-/// be. Lifetimes are not taken: what is decoded borrows nothing.
+/// be. Lifetimes are not taken (what is decoded borrows nothing), nor default type parameters, nor `cfg`
+/// on a field or variant.
 ///
 /// Fields travel in the order of declaration, without names; an enum's variant as its place among the
 /// variants. Both sides must therefore be built from the same declaration.

@@ -186,11 +186,11 @@ macro_rules! __plain {
 
         impl $crate::Encode for $name {
             fn encode(&self, encoder: &mut $crate::Encoder<'_>) {
-                encoder.plain(::core::slice::from_ref(self));
+                encoder.plain(self);
             }
 
             fn encode_slice(items: &[Self], encoder: &mut $crate::Encoder<'_>) {
-                encoder.plain(items);
+                encoder.plain_slice(items);
             }
         }
 
@@ -209,7 +209,7 @@ macro_rules! __plain {
             fn decode_array<const N: usize>(
                 decoder: &mut $crate::Decoder<'_>,
             ) -> $crate::Result<[Self; N]> {
-                decoder.plain()
+                decoder.plain_array()
             }
         }
 

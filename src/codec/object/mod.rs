@@ -5,7 +5,7 @@ mod convert;
 mod repr;
 mod table;
 
-pub use big_int::BigInt;
+pub use big_int::{BigInt, OutOfRange};
 pub use table::{Dict, Set};
 
 use crate::{Decode, Decoder, Encode, Encoder, Result};

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 impl Encode for BorrowedFd<'_> {
     fn encode(&self, encoder: &mut Encoder<'_>) {
@@ -32,7 +33,10 @@ macro_rules! owners {
     )*};
 }
 
-owners! { OwnedFd File TcpStream TcpListener UdpSocket UnixStream UnixListener UnixDatagram }
+owners! {
+    OwnedFd File TcpStream TcpListener UdpSocket UnixStream UnixListener UnixDatagram
+    ChildStdin ChildStdout ChildStderr
+}
 
 #[cfg(test)]
 mod tests {
