@@ -11,6 +11,7 @@ pub(crate) mod futex;
 pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod process;
+pub(crate) mod program;
 pub(crate) mod pthread;
 pub(crate) mod random;
 pub(crate) mod signal;

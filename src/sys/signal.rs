@@ -1,1 +1,161 @@
-//! Signals.
+//! Signals: masks, dispositions, and descriptors that raise them.
+
+use super::{code_result, errno_result};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+pub(crate) use libc::{SIGINT, SIGKILL, SIGTERM};
+
+/// A set of signals.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask(libc::sigset_t);
+
+impl Mask {
+    fn full() -> Mask {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: `set` is writable for one set, and the call cannot fail.
+        unsafe { libc::sigfillset(set.as_mut_ptr()) };
+        // SAFETY: the call has filled the set in.
+        Mask(unsafe { set.assume_init() })
+    }
+
+    fn empty() -> Mask {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: `set` is writable for one set, and the call cannot fail.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: the call has filled the set in.
+        Mask(unsafe { set.assume_init() })
+    }
+
+    fn contains(&self, signal: i32) -> bool {
+        // SAFETY: the set is initialised; a number that is no signal answers -1.
+        unsafe { libc::sigismember(&self.0, signal) == 1 }
+    }
+
+    /// One bit a signal, from signal 1: the form in which a mask travels.
+    pub(crate) fn to_bits(self) -> u64 {
+        (1..=64).filter(|&signal| self.contains(signal)).fold(0, |bits, n| bits | 1 << (n - 1))
+    }
+
+    /// The mask that [`to_bits`](Self::to_bits) gave.
+    pub(crate) fn from_bits(bits: u64) -> Mask {
+        let mut mask = Mask::empty();
+        for signal in (1..=64).filter(|n| bits & 1 << (n - 1) != 0) {
+            // SAFETY: the set is initialised; a number that the libc keeps for itself answers -1.
+            unsafe { libc::sigaddset(&mut mask.0, signal) };
+        }
+        mask
+    }
+
+    /// `pthread_sigmask(SIG_SETMASK)`: makes this the calling thread's mask; gives the one it had.
+    pub(crate) fn set(&self) -> Mask {
+        let mut old = Mask::empty();
+        // SAFETY: both are initialised sets; with this operation the call cannot fail.
+        let _ =
+            code_result(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, &mut old.0) });
+        old
+    }
+}
+
+/// Blocks every signal in the calling thread until dropped.
+pub(crate) struct Blocked {
+    before: Mask,
+}
+
+impl Blocked {
+    pub(crate) fn all() -> Blocked {
+        Blocked { before: Mask::full().set() }
+    }
+
+    /// The thread's mask as it was.
+    pub(crate) fn before(&self) -> Mask {
+        self.before
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        self.before.set();
+    }
+}
+
+/// What a process does on a signal.
+#[derive(Clone, Copy)]
+pub(crate) struct Disposition(libc::sigaction);
+
+/// Ignores `signal` from now on; gives what the process did before.
+pub(crate) fn ignore(signal: i32) -> io::Result<Disposition> {
+    // SAFETY: every bit pattern of this record of numbers is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = libc::SIG_IGN;
+    exchange(signal, &action)
+}
+
+/// Does on `signal` what `before` says.
+pub(crate) fn restore(signal: i32, before: Disposition) -> io::Result<()> {
+    exchange(signal, &before.0).map(drop)
+}
+
+fn exchange(signal: i32, action: &libc::sigaction) -> io::Result<Disposition> {
+    let mut old = MaybeUninit::uninit();
+    // SAFETY: `action` is initialised and names no handler but one that the process had before;
+    // `old` is writable for one record.
+    errno_result(unsafe { libc::sigaction(signal, action, old.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it filled the record in.
+    Ok(Disposition(unsafe { old.assume_init() }))
+}
+
+/// Has the kernel send this process `signal` whenever something happens on `socket`: `F_SETOWN`,
+/// `F_SETSIG`, `O_ASYNC`. On a socket on which nothing is ever sent that is its hang-up.
+pub(crate) fn raise_on_event(socket: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let fd = socket.as_raw_fd();
+    let pid = super::process::id() as i32;
+    // SAFETY: `socket` is open for the borrow's life; the command takes a number.
+    errno_result(unsafe { libc::fcntl(fd, libc::F_SETOWN, pid) })?;
+    // SAFETY: as above.
+    errno_result(unsafe { libc::fcntl(fd, F_SETSIG, signal) })?;
+    // SAFETY: as above.
+    let flags = errno_result(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+    // SAFETY: as above.
+    errno_result(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_ASYNC) })?;
+    Ok(())
+}
+
+/// From the kernel's `fcntl.h`; the libc crate does not declare it.
+const F_SETSIG: i32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_mask_survives_its_journey_as_bits() {
+        let bits = 1 << (libc::SIGUSR1 - 1) | 1 << (libc::SIGTERM - 1);
+        assert_eq!(Mask::from_bits(bits).to_bits(), bits);
+        assert_eq!(Mask::empty().to_bits(), 0);
+        assert!(!Mask::full().contains(-1));
+    }
+
+    #[test]
+    fn blocking_all_ends_with_its_guard() {
+        let blocked = Blocked::all();
+        let before = blocked.before().to_bits();
+        assert!(Mask::full().set().contains(libc::SIGTERM));
+        drop(blocked);
+        assert_eq!(Blocked::all().before().to_bits(), before);
+    }
+
+    #[test]
+    fn sigkill_cannot_be_ignored_and_a_file_cannot_raise() {
+        let error = ignore(libc::SIGKILL).err().and_then(|error| error.raw_os_error());
+        assert_eq!(error, Some(libc::EINVAL));
+        let before = ignore(libc::SIGUSR2).unwrap();
+        restore(libc::SIGUSR2, before).unwrap();
+        let (socket, _other) =
+            super::super::socket::pair(super::super::socket::Kind::Stream).unwrap();
+        let error = raise_on_event(socket.as_fd(), 1000).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    }
+}

@@ -1,0 +1,149 @@
+//! The running program: its image in memory, its arguments, its environment.
+
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// What `getauxval` says of `key`, if the kernel passed it.
+fn auxiliary(key: libc::c_ulong) -> Option<usize> {
+    // SAFETY: the call takes a number; an unknown one gives zero.
+    match unsafe { libc::getauxval(key) } {
+        0 => None,
+        value => Some(value as usize),
+    }
+}
+
+#[cfg(target_pointer_width = "64")]
+type ProgramHeader = libc::Elf64_Phdr;
+#[cfg(target_pointer_width = "32")]
+type ProgramHeader = libc::Elf32_Phdr;
+
+/// Where the program's own file (no shared library) is mapped. Found without /proc.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// The difference between addresses in memory and in the file's headers.
+    pub(crate) base: usize,
+    /// Address ranges that hold bytes of the file, in no order.
+    segments: Vec<(usize, usize)>,
+    /// Differs between builds: of the headers, the entry point, and the build identity if it has one.
+    pub(crate) fingerprint: u64,
+}
+
+impl Image {
+    /// `None` on a system whose kernel does not pass the program's headers.
+    pub(crate) fn find() -> Option<Image> {
+        let first = auxiliary(libc::AT_PHDR)? as *const ProgramHeader;
+        let count = auxiliary(libc::AT_PHNUM)?;
+        // SAFETY: the kernel passes the address and number of the headers of the program that it has
+        // mapped; they stay mapped, unchanged, for the life of the process.
+        let headers = unsafe { std::slice::from_raw_parts(first, count) };
+        let base = headers
+            .iter()
+            .find(|header| header.p_type == libc::PT_PHDR)
+            .map_or(0, |header| (first as usize).wrapping_sub(header.p_vaddr as usize));
+        let range = |header: &ProgramHeader| {
+            let start = base.wrapping_add(header.p_vaddr as usize);
+            (start, start.saturating_add(header.p_filesz as usize))
+        };
+        let segments: Vec<_> =
+            headers.iter().filter(|header| header.p_type == libc::PT_LOAD).map(range).collect();
+        let mut hash = Fnv::new();
+        for header in headers {
+            let words = [
+                u64::from(header.p_type),
+                u64::from(header.p_flags),
+                header.p_vaddr as u64,
+                header.p_filesz as u64,
+                header.p_memsz as u64,
+            ];
+            words.iter().for_each(|word| hash.add(&word.to_le_bytes()));
+        }
+        let entry = auxiliary(libc::AT_ENTRY)?.wrapping_sub(base);
+        hash.add(&(entry as u64).to_le_bytes());
+        for (start, end) in headers.iter().filter(|h| h.p_type == libc::PT_NOTE).map(range) {
+            if segments.iter().any(|&(from, to)| from <= start && end <= to) {
+                // SAFETY: the range is inside a segment of the file that the kernel has mapped; notes
+                // are read-only data.
+                let note = unsafe { std::slice::from_raw_parts(start as *const u8, end - start) };
+                hash.add(note);
+            }
+        }
+        Some(Image { base, segments, fingerprint: hash.0 })
+    }
+
+    /// Whether `len` bytes at `address` are all of the program's file.
+    pub(crate) fn contains(&self, address: usize, len: usize) -> bool {
+        let Some(end) = address.checked_add(len) else { return false };
+        self.segments.iter().any(|&(from, to)| from <= address && end <= to)
+    }
+}
+
+/// FNV-1a, for identities that nobody tries to forge.
+pub(crate) struct Fnv(pub(crate) u64);
+
+impl Fnv {
+    pub(crate) fn new() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// The path that the program was started by, as the kernel keeps it.
+pub(crate) fn exec_path() -> Option<CString> {
+    let path = auxiliary(libc::AT_EXECFN)? as *const libc::c_char;
+    // SAFETY: the kernel passes the address of a NUL-ended string above the stack, which stays.
+    Some(unsafe { CStr::from_ptr(path) }.to_owned())
+}
+
+/// The argument vector as C strings.
+pub(crate) fn arguments() -> Vec<CString> {
+    std::env::args_os().filter_map(|word| CString::new(word.into_vec()).ok()).collect()
+}
+
+/// The environment, each variable as `NAME=VALUE`.
+pub(crate) fn environment() -> Vec<CString> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let mut variable = name.into_vec();
+            variable.push(b'=');
+            variable.extend_from_slice(value.as_bytes());
+            CString::new(variable).ok()
+        })
+        .collect()
+}
+
+/// Takes a variable out of the environment. Called by `init` alone, which is the first thing that a
+/// child does.
+pub(crate) fn forget_variable(name: &str) {
+    // SAFETY: a process that has the variable was started by this library and runs `init`: it has one
+    // thread so far, or initialisers of the program have started some, which must not use the
+    // environment without std's lock, as `init` documents.
+    unsafe { std::env::remove_var(name) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_image_holds_the_programs_own_data_and_not_the_heap() {
+        static HERE: [u64; 2] = [1, 2];
+        let image = Image::find().unwrap();
+        assert!(image.contains((&raw const HERE) as usize, 16));
+        let heap = Box::new(0u64);
+        assert!(!image.contains((&raw const *heap) as usize, 8));
+        assert!(!image.contains(usize::MAX - 3, 8));
+        assert_eq!(image.fingerprint, Image::find().unwrap().fingerprint);
+    }
+
+    #[test]
+    fn the_kernel_tells_the_path_of_the_program() {
+        assert!(!exec_path().unwrap().is_empty());
+        assert!(auxiliary(libc::c_ulong::MAX).is_none());
+        assert!(!arguments().is_empty() && !environment().is_empty());
+    }
+}
