@@ -2,7 +2,7 @@
 //! `cargo +nightly fuzz run codec fuzz/corpus/codec fuzz/seeds/codec`.
 #![no_main]
 
-#[path = "../properties/codec.rs"]
-mod codec;
+#[path = "../../tests/codec/everything.rs"]
+mod everything;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| codec::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| everything::check(data));

@@ -193,13 +193,32 @@ impl<'a> Decoder<'a> {
         Ok(plain::vec_from_bytes(self.bytes(bytes)?))
     }
 
-    /// How many items to set memory aside for, when the message claims to have `len`.
-    pub(crate) fn justified<T>(&self, len: usize) -> usize {
+    /// Takes the length of a container of `T`s: the length, and how many items to set memory aside for.
+    ///
+    /// A length is refused at once if the items cannot all be there: each takes a byte, a descriptor or
+    /// one of the places for items that take nothing.
+    pub(crate) fn claim<T>(&mut self) -> Result<(usize, usize)> {
+        let len = self.len()?;
+        self.check_claim(len)?;
+        Ok((len, self.justified::<T>(len)))
+    }
+
+    fn check_claim(&self, len: usize) -> Result<()> {
+        let empty = MAX_EMPTY_ITEMS.saturating_sub(self.empty_items);
+        if len > self.remaining().saturating_add(self.fds.len()).saturating_add(empty) {
+            let left = self.remaining();
+            return Err(Error::decode(format!("{len} items claimed where {left} bytes are left")));
+        }
+        Ok(())
+    }
+
+    fn justified<T>(&self, len: usize) -> usize {
         len.min(self.remaining() / size_of::<T>().max(1))
     }
 
     /// Takes `len` values one by one, into a vector that grows no faster than they prove to be there.
     pub(crate) fn items<T: Decode>(&mut self, len: usize) -> Result<Vec<T>> {
+        self.check_claim(len)?;
         let mut items = Vec::with_capacity(self.justified::<T>(len));
         for _ in 0..len {
             items.push(self.item()?);

@@ -58,13 +58,29 @@ macro_rules! message {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __message {
-    // One item after the other; its head is everything up to the name.
+    // One item after the other; its head is everything up to the name. Those without parameters go the
+    // short way, since each step counts against the compiler's recursion limit.
     (@items) => {};
-    (@items $(#[$meta:meta])* $vis:vis struct $name:ident $($rest:tt)*) => {
-        $crate::__message! { @generics {[$(#[$meta])* $vis struct $name] struct $name} $($rest)* }
+    (@items $(#[$meta:meta])* $vis:vis $kind:ident $name:ident { $($fields:tt)* } $($rest:tt)*) => {
+        $crate::__message! {
+            @declare {[$(#[$meta])* $vis $kind $name] $kind $name} [[] [] []] [] { $($fields)* }
+        }
+        $crate::__message! { @items $($rest)* }
     };
-    (@items $(#[$meta:meta])* $vis:vis enum $name:ident $($rest:tt)*) => {
-        $crate::__message! { @generics {[$(#[$meta])* $vis enum $name] enum $name} $($rest)* }
+    (@items $(#[$meta:meta])* $vis:vis $kind:ident $name:ident ($($fields:tt)*); $($rest:tt)*) => {
+        $crate::__message! {
+            @declare {[$(#[$meta])* $vis $kind $name] $kind $name} [[] [] []] [] ($($fields)*);
+        }
+        $crate::__message! { @items $($rest)* }
+    };
+    (@items $(#[$meta:meta])* $vis:vis $kind:ident $name:ident; $($rest:tt)*) => {
+        $crate::__message! {
+            @declare {[$(#[$meta])* $vis $kind $name] $kind $name} [[] [] []] [] ;
+        }
+        $crate::__message! { @items $($rest)* }
+    };
+    (@items $(#[$meta:meta])* $vis:vis $kind:ident $name:ident $($rest:tt)*) => {
+        $crate::__message! { @generics {[$(#[$meta])* $vis $kind $name] $kind $name} $($rest)* }
     };
 
     // The generic parameters: [as declared] [names] [types].

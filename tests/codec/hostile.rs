@@ -74,9 +74,9 @@ fn a_length_without_its_items_is_refused_and_costs_nothing() {
 #[test]
 fn many_items_that_take_no_bytes_are_refused_on_both_sides() {
     assert_eq!(from_bytes::<Vec<()>>(&claims(1 << 16, &[])).unwrap().len(), 1 << 16);
-    assert!(refusal::<Vec<()>>(&claims((1 << 16) + 1, &[])).contains("65536 items"));
-    assert!(refusal::<LinkedList<()>>(&claims(u64::MAX, &[])).contains("65536 items"));
-    assert!(refusal::<Vec<[u8; 0]>>(&claims(u64::MAX, &[])).contains("65536 items"));
+    assert!(refusal::<Vec<()>>(&claims((1 << 16) + 1, &[])).contains("items claimed"));
+    assert!(refusal::<LinkedList<()>>(&claims(u64::MAX, &[])).contains("items claimed"));
+    assert!(refusal::<Vec<[u8; 0]>>(&claims(u64::MAX, &[])).contains("items claimed"));
     assert!(matches!(to_bytes(&vec![(); usize::MAX]), Err(Error::Encode { .. })));
     assert!(to_bytes(&vec![(); 1 << 16]).is_ok());
     assert!(to_bytes(&vec![[0u8; 0]; (1 << 16) + 1]).is_err());
@@ -86,8 +86,14 @@ fn many_items_that_take_no_bytes_are_refused_on_both_sides() {
 fn items_without_bytes_are_counted_over_the_whole_message() {
     let rows = vec![vec![(); 1 << 14]; 5];
     assert!(to_bytes(&rows).is_err());
-    let bytes = [5u64.to_le_bytes().to_vec(), claims(1 << 14, &[]).repeat(5)].concat();
-    assert!(refusal::<Vec<Vec<()>>>(&bytes).contains("65536 items"));
+    let row = claims(1 << 14, &[]);
+    let five = [5u64.to_le_bytes().to_vec(), row.repeat(5)].concat();
+    assert!(refusal::<Vec<Vec<()>>>(&five).contains("items claimed"));
+    // Bytes behind the items make the claim plausible; the count then stops it.
+    assert!(
+        refusal::<(Vec<Vec<()>>, [u8; 99_999])>(&[&five[..], &[0; 99_999]].concat())
+            .contains("65536 items")
+    );
 }
 
 #[test]
@@ -193,8 +199,12 @@ fn random_bytes_never_panic_nor_allocate_much() {
 #[test]
 fn every_seed_of_the_fuzz_target_holds() {
     let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/codec");
+    let Ok(files) = std::fs::read_dir(seeds) else {
+        eprintln!("skipped: a published package has no {seeds}");
+        return;
+    };
     let mut count = 0;
-    for seed in std::fs::read_dir(seeds).unwrap() {
+    for seed in files {
         assert_bounded(&std::fs::read(seed.unwrap().path()).unwrap());
         count += 1;
     }

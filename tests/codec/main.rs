@@ -1,13 +1,11 @@
 //! Values to bytes and back.
 
+mod everything;
 mod hostile;
 mod message;
 mod object;
 mod properties;
 mod round_trip;
-
-#[path = "../../fuzz/properties/codec.rs"]
-mod everything;
 
 use multiproc::{Decode, Encode, Error, from_bytes, to_bytes};
 
