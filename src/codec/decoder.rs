@@ -1,5 +1,7 @@
 //! The reading side, which believes nothing.
 
+use super::MAX_EMPTY_ITEMS;
+use crate::region::plain::{self, Plain};
 use crate::{Error, Result};
 use std::os::fd::OwnedFd;
 
@@ -35,18 +37,29 @@ pub trait Decode: Sized {
     fn decode_vec(len: usize, decoder: &mut Decoder<'_>) -> Result<Vec<Self>> {
         decoder.items(len)
     }
+
+    /// Takes `N` values: types that are plain bytes copy them at once.
+    #[doc(hidden)]
+    fn decode_array<const N: usize>(decoder: &mut Decoder<'_>) -> Result<[Self; N]> {
+        decoder.item_array()
+    }
 }
 
 /// Gives the bytes and descriptors of a message as it is decoded.
 ///
-/// It never allocates more than the bytes at hand can justify, and refuses values nested deeper than
-/// [`MAX_DEPTH`](Self::MAX_DEPTH).
+/// It believes no length: memory is set aside for no more items than the bytes that are left could fill,
+/// and beyond that only as items prove to be there. Values nested deeper than
+/// [`MAX_DEPTH`](Self::MAX_DEPTH) are refused, and so is a message with more than 65,536 items (of a
+/// vector, a map...) that take no bytes at all, such as `()`: without that bound a few bytes could ask for
+/// any amount of work.
 #[derive(Debug)]
 pub struct Decoder<'a> {
     bytes: &'a [u8],
     /// Reversed, so that taking the next is a pop.
     fds: &'a mut Vec<OwnedFd>,
     depth: usize,
+    /// How many items that take no bytes the message has had.
+    empty_items: usize,
 }
 
 impl<'a> Decoder<'a> {
@@ -56,7 +69,7 @@ impl<'a> Decoder<'a> {
     /// `fds` are taken from its front, in order; what is left stays in it, reversed.
     pub(crate) fn new(bytes: &'a [u8], fds: &'a mut Vec<OwnedFd>) -> Decoder<'a> {
         fds.reverse();
-        Decoder { bytes, fds, depth: 0 }
+        Decoder { bytes, fds, depth: 0, empty_items: 0 }
     }
 
     /// How many bytes are left.
@@ -93,7 +106,11 @@ impl<'a> Decoder<'a> {
         self.fds.pop().ok_or_else(|| Error::decode("a descriptor is missing"))
     }
 
-    /// Decodes something one level deeper; every type that can contain itself goes through this.
+    /// Decodes something one level deeper.
+    ///
+    /// A type can contain itself only behind a pointer: a box, a vector, a map... Those of std count a
+    /// level each; a type with pointers of its own goes through this, and through
+    /// [`Encoder::nested`](crate::Encoder::nested) on the other side.
     ///
     /// # Errors
     /// * [`Error::Decode`]: the value is nested deeper than [`MAX_DEPTH`](Self::MAX_DEPTH).
@@ -115,10 +132,78 @@ impl<'a> Decoder<'a> {
         Ok(array)
     }
 
+    /// Takes a value that lies in the message as it does in memory.
+    #[doc(hidden)]
+    pub fn plain<T: Plain>(&mut self) -> Result<T> {
+        let bytes = self.bytes(size_of::<T>())?;
+        plain::from_bytes(bytes).ok_or_else(|| Error::decode("bytes that make no value"))
+    }
+
+    /// Takes `len` values that lie in the message as they do in memory, in one copy.
+    #[doc(hidden)]
+    pub fn plain_vec<T: Plain>(&mut self, len: usize) -> Result<Vec<T>> {
+        if size_of::<T>() == 0 {
+            self.count_empty(len)?;
+            return (0..len).map(|_| self.plain()).collect();
+        }
+        let bytes = len
+            .checked_mul(size_of::<T>())
+            .ok_or_else(|| Error::decode(format!("{len} items where there cannot be as many")))?;
+        Ok(plain::vec_from_bytes(self.bytes(bytes)?))
+    }
+
+    /// How many items to set memory aside for, when the message claims to have `len`.
+    pub(crate) fn justified<T>(&self, len: usize) -> usize {
+        len.min(self.remaining() / size_of::<T>().max(1))
+    }
+
     /// Takes `len` values one by one, into a vector that grows no faster than they prove to be there.
     pub(crate) fn items<T: Decode>(&mut self, len: usize) -> Result<Vec<T>> {
-        let _ = (len, self.remaining());
-        Err(Error::decode("not written yet"))
+        let mut items = Vec::with_capacity(self.justified::<T>(len));
+        for _ in 0..len {
+            items.push(self.item()?);
+        }
+        Ok(items)
+    }
+
+    /// Takes `N` values one by one.
+    fn item_array<T: Decode, const N: usize>(&mut self) -> Result<[T; N]> {
+        let mut items = [const { None }; N];
+        for place in &mut items {
+            *place = Some(self.item()?);
+        }
+        Ok(items.map(|item| item.expect("every place was filled")))
+    }
+
+    /// Takes one of many values; those that take no bytes are counted.
+    pub(crate) fn item<T: Decode>(&mut self) -> Result<T> {
+        let before = (self.bytes.len(), self.fds.len());
+        let item = T::decode(self)?;
+        if before == (self.bytes.len(), self.fds.len()) {
+            self.count_empty(1)?;
+        }
+        Ok(item)
+    }
+
+    fn count_empty(&mut self, items: usize) -> Result<()> {
+        self.empty_items = self.empty_items.saturating_add(items);
+        if self.empty_items > MAX_EMPTY_ITEMS {
+            let reason = format!("more than {MAX_EMPTY_ITEMS} items that take no bytes");
+            return Err(Error::decode(reason));
+        }
+        Ok(())
+    }
+
+    /// Takes the place of an enum's variant that [`message!`](crate::message) wrote.
+    #[doc(hidden)]
+    pub fn variant(&mut self) -> Result<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// The error for a variant that the enum `name` does not have.
+    #[doc(hidden)]
+    pub fn no_variant<T>(name: &str, tag: u32) -> Result<T> {
+        Err(Error::decode(format!("{name} has no variant {tag}")))
     }
 
     /// The end of the message: nothing may be left.

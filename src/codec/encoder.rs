@@ -1,7 +1,9 @@
 //! The writing side.
 
+use super::MAX_EMPTY_ITEMS;
+use crate::region::plain::{self, Plain};
 use crate::sys;
-use crate::{Error, Result};
+use crate::{Decoder, Error, Result};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// A value that can be a message, an argument, a task or a result.
@@ -33,7 +35,7 @@ pub trait Encode {
         Self: Sized,
     {
         for item in items {
-            item.encode(encoder);
+            encoder.item(item);
         }
     }
 }
@@ -43,12 +45,15 @@ pub trait Encode {
 pub struct Encoder<'a> {
     bytes: &'a mut Vec<u8>,
     fds: &'a mut Vec<OwnedFd>,
+    depth: usize,
+    /// How many items that take no bytes the message has had.
+    empty_items: usize,
     failure: Option<Error>,
 }
 
 impl<'a> Encoder<'a> {
     pub(crate) fn new(bytes: &'a mut Vec<u8>, fds: &'a mut Vec<OwnedFd>) -> Encoder<'a> {
-        Encoder { bytes, fds, failure: None }
+        Encoder { bytes, fds, depth: 0, empty_items: 0, failure: None }
     }
 
     /// Appends bytes as they are, without their number.
@@ -76,10 +81,54 @@ impl<'a> Encoder<'a> {
         self.failure.get_or_insert(reason);
     }
 
+    /// Encodes something one level deeper, as [`Decoder::nested`] will read it.
+    ///
+    /// A value nested deeper than [`Decoder::MAX_DEPTH`] fails the message, and `encode` is not called:
+    /// nobody could read it.
+    pub fn nested(&mut self, encode: impl FnOnce(&mut Self)) {
+        if self.depth == Decoder::MAX_DEPTH {
+            return self.fail(too_deep());
+        }
+        self.depth += 1;
+        encode(self);
+        self.depth -= 1;
+    }
+
+    /// Appends plain values as they lie in memory.
+    #[doc(hidden)]
+    pub fn plain<T: Plain>(&mut self, items: &[T]) {
+        if size_of::<T>() == 0 {
+            self.count_empty(items.len());
+        }
+        self.bytes(plain::as_bytes(items));
+    }
+
+    /// Appends one of many values; those that take no bytes are counted, as the decoder counts them.
+    pub(crate) fn item<T: Encode + ?Sized>(&mut self, item: &T) {
+        let before = (self.bytes.len(), self.fds.len());
+        item.encode(self);
+        if before == (self.bytes.len(), self.fds.len()) {
+            self.count_empty(1);
+        }
+    }
+
+    fn count_empty(&mut self, items: usize) {
+        self.empty_items = self.empty_items.saturating_add(items);
+        if self.empty_items > MAX_EMPTY_ITEMS {
+            self.fail(Error::encode(format!(
+                "more than {MAX_EMPTY_ITEMS} items that take no bytes"
+            )));
+        }
+    }
+
     /// The end of the message: whether everything in it could be encoded.
     pub(crate) fn finish(self) -> Result<()> {
         self.failure.map_or(Ok(()), Err)
     }
+}
+
+fn too_deep() -> Error {
+    Error::encode(format!("nested deeper than {}", Decoder::MAX_DEPTH))
 }
 
 /// An encoded message: its bytes, and copies of its descriptors.

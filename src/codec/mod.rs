@@ -5,6 +5,9 @@
 
 mod decoder;
 mod encoder;
+#[macro_use]
+mod message;
+pub mod object;
 mod std_types;
 
 pub use decoder::{Decode, Decoder};
@@ -12,6 +15,9 @@ pub(crate) use encoder::Payload;
 pub use encoder::{Encode, Encoder};
 
 use crate::Result;
+
+/// How many items that take no bytes a message may have.
+const MAX_EMPTY_ITEMS: usize = 1 << 16;
 
 /// Encodes a value that carries no descriptors.
 ///

@@ -8,12 +8,14 @@
 
 mod area;
 mod memory;
+pub(crate) mod plain;
 mod raw_lock;
 mod share;
 mod shared;
 
 pub(crate) use area::Area;
 pub(crate) use memory::Memory;
+pub use plain::Plain;
 pub use raw_lock::{RawLock, RawLockGuard};
 pub use share::Share;
 pub use shared::Shared;

@@ -204,21 +204,24 @@ pub(crate) fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
     errno_result(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) }).map(drop)
 }
 
-/// `getsockopt(SOL_SOCKET, SO_TYPE)`; ENOTSOCK for what is no socket.
-pub(crate) fn kind(socket: BorrowedFd<'_>) -> io::Result<i32> {
+/// Takes ownership of descriptor `number`, which this process was given by its parent, if it is a
+/// socket that keeps message boundaries (`SO_TYPE`).
+pub(crate) fn inherited_seqpacket(number: RawFd) -> Option<OwnedFd> {
     let mut kind = 0i32;
     let mut len = std::mem::size_of::<i32>() as libc::socklen_t;
-    // SAFETY: `kind` is writable for `len` bytes.
+    // SAFETY: `kind` is writable for `len` bytes; a number that is no open socket is an error.
     errno_result(unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_TYPE,
-            (&raw mut kind).cast(),
-            &mut len,
-        )
-    })?;
-    Ok(kind)
+        libc::getsockopt(number, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &mut len)
+    })
+    .ok()?;
+    if kind != libc::SOCK_SEQPACKET {
+        return None;
+    }
+    // SAFETY: `F_SETFD` changes a flag of a descriptor that was just seen to be open.
+    errno_result(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
+    // SAFETY: it is open, and asked for by `init` alone, once, in a process whose parent has put it
+    // there and which has opened nothing by itself yet.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 #[cfg(test)]
@@ -285,10 +288,9 @@ mod tests {
     #[test]
     fn a_pipe_is_no_socket() {
         let (read, _write) = fd::pipe().unwrap();
-        assert_eq!(errno(kind(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(shutdown_write(read.as_fd())), Some(libc::ENOTSOCK));
-        let (a, _b) = pair(Kind::SeqPacket).unwrap();
-        assert_eq!(kind(a.as_fd()).unwrap(), libc::SOCK_SEQPACKET);
+        assert!(inherited_seqpacket(read.as_raw_fd()).is_none());
+        assert!(inherited_seqpacket(-1).is_none());
     }
 
     #[test]

@@ -1,1 +1,0 @@
-//! `Encode` and `Decode` for the types of std.

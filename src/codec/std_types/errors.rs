@@ -1,0 +1,93 @@
+//! Errors and exit statuses, so that what a task returns may be a `Result`.
+
+use crate::{Decode, Decoder, Encode, Encoder, Error, ExitStatus, Result};
+use std::borrow::Cow;
+use std::io;
+
+crate::__message! {
+    @implement enum ExitStatus [[] [] []] [] { Exited(i32), Killed(i32) }
+}
+
+crate::__message! {
+    @implement enum Error [[] [] []] [] {
+        Os { call: Cow<'static, str>, source: io::Error },
+        TimeoutError,
+        Full,
+        Empty,
+        Closed,
+        Disconnected,
+        Eof,
+        TruncatedMessage,
+        BufferTooShort { message: Vec<u8> },
+        MessageTooLong { len: u64, max: u64 },
+        Encode { reason: Cow<'static, str> },
+        Decode { reason: Cow<'static, str> },
+        Corrupt { what: Cow<'static, str> },
+        InvalidArgument { reason: Cow<'static, str> },
+        Deadlock,
+        NotInitialized,
+        DifferentExecutable,
+        NotInExecutable { function: Cow<'static, str> },
+        ThreadsRunning,
+        ForeignProcess,
+        NotStarted { status: ExitStatus },
+        StartTimeout,
+        Exited { code: i32 },
+        Killed { signal: i32 },
+        Panicked { message: String, location: String },
+        Remote { message: String },
+        WorkerDied { pid: u32, status: ExitStatus },
+        TaskTimeout,
+        Cancelled,
+        PoolClosed,
+        Taken,
+    }
+}
+
+/// The kinds that travel, by place; any other becomes `Other`.
+const KINDS: [io::ErrorKind; 20] = [
+    io::ErrorKind::Other,
+    io::ErrorKind::NotFound,
+    io::ErrorKind::PermissionDenied,
+    io::ErrorKind::ConnectionRefused,
+    io::ErrorKind::ConnectionReset,
+    io::ErrorKind::ConnectionAborted,
+    io::ErrorKind::NotConnected,
+    io::ErrorKind::AddrInUse,
+    io::ErrorKind::AddrNotAvailable,
+    io::ErrorKind::BrokenPipe,
+    io::ErrorKind::AlreadyExists,
+    io::ErrorKind::WouldBlock,
+    io::ErrorKind::InvalidInput,
+    io::ErrorKind::InvalidData,
+    io::ErrorKind::TimedOut,
+    io::ErrorKind::WriteZero,
+    io::ErrorKind::Interrupted,
+    io::ErrorKind::Unsupported,
+    io::ErrorKind::UnexpectedEof,
+    io::ErrorKind::OutOfMemory,
+];
+
+/// The system's number where there is one, else the kind and the text; what the error held beside its
+/// text stays behind.
+impl Encode for io::Error {
+    fn encode(&self, encoder: &mut Encoder<'_>) {
+        let described = || {
+            let kind = KINDS.iter().position(|kind| *kind == self.kind()).unwrap_or(0);
+            (kind as u8, self.to_string())
+        };
+        self.raw_os_error().ok_or_else(described).encode(encoder);
+    }
+}
+
+impl Decode for io::Error {
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self> {
+        match Result::<i32, (u8, String)>::decode(decoder)? {
+            Ok(code) => Ok(io::Error::from_raw_os_error(code)),
+            Err((kind, text)) => {
+                let kind = KINDS.get(usize::from(kind)).copied();
+                Ok(io::Error::new(kind.unwrap_or(io::ErrorKind::Other), text))
+            }
+        }
+    }
+}
