@@ -18,8 +18,8 @@ const TICK: Duration = Duration::from_millis(2);
 /// One operation and what must hold when a process is killed in it.
 ///
 /// `setup`, `stuck` and the drop of the state run in the harness, everything else in a forked child:
-/// what the processes share must lie in shared memory or be inherited. A panic in any of them is a
-/// failure of the round.
+/// what the processes share must lie in shared memory or be inherited. A panic in a child is a failure
+/// of the round; one in the harness ends the sweep.
 pub(crate) trait Scenario {
     type State;
 
@@ -106,7 +106,7 @@ pub(crate) fn sweep<S: Scenario>(config: &Config, name: &str, scenario: &S) -> R
         match round(k, &mut report) {
             End::Killed => k += report.stride,
             End::KilledBlocked => {}
-            End::Finished => break,
+            End::KilledForGood | End::Finished => break,
         }
     }
     report.owner_deaths = tally.0.counter(0).load(Relaxed);
@@ -124,7 +124,9 @@ enum End {
     Killed,
     /// Killed where it slept, before step k: the same k is to be tried again, past the sleep.
     KilledBlocked,
-    /// It ended by itself, or sleeps where nothing will wake it.
+    /// Killed where it slept and nothing would have woken it.
+    KilledForGood,
+    /// It ended by itself.
     Finished,
 }
 
@@ -235,10 +237,8 @@ impl<'a, S: Scenario> Round<'a, S> {
                 Some(Status::Stopped(signal)) => trace::step(victim, signal),
                 Some(status) => {
                     self.reaped(victim);
-                    self.fail(
-                        Wrong::Broken,
-                        format!("the victim ended before its marker: {status:?}"),
-                    );
+                    let why = format!("the victim ended before its marker: {status:?}");
+                    self.fail(Wrong::Broken, why);
                     return None;
                 }
                 None => {}
@@ -307,7 +307,7 @@ impl<'a, S: Scenario> Round<'a, S> {
                 if !self.unblock() {
                     self.report.length = stepped;
                     self.kill(victim);
-                    return End::Finished;
+                    return End::KilledForGood;
                 }
             };
         }
