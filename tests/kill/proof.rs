@@ -100,7 +100,15 @@ impl Scenario for LockAndUnlock {
 
 pub(crate) fn a_robust_mutex_is_handed_on_from_every_instruction() {
     let report = sweep(&Config::every_instruction(), "robust mutex", &LockAndUnlock);
-    report.assert_clean();
+    if cfg!(target_env = "musl") {
+        // musl takes back its note to the kernel of the pending operation before it wakes: a kill
+        // between the two leaves the sleepers beside a free mutex. Those who sleep on it have to look
+        // again from time to time.
+        assert!(report.count(Wrong::Stuck) > 0, "musl has repaired this");
+        assert_eq!(report.count(Wrong::Stuck), report.failures.len());
+    } else {
+        report.assert_clean();
+    }
     assert!(report.owner_deaths > 0);
 }
 
