@@ -1,5 +1,8 @@
 //! What is promised of killed processes, tried by killing them: at each instruction, and at random.
 //!
+//! A room adds a file with its scenarios ([`step::Scenario`]) and storms ([`storm::storm`]), and their
+//! names to [`TESTS`]; `raw_lock.rs` is one to copy.
+//!
 //! The harness forks, so it is single-threaded and has its own `main` (`harness = false`), which
 //! speaks the part of libtest's language that cargo and its users do.
 //!
@@ -9,6 +12,7 @@
 mod proof;
 mod queue;
 mod raw_lock;
+mod report;
 mod step;
 mod storm;
 #[path = "../support/mod.rs"]
@@ -29,6 +33,10 @@ const TESTS: &[(&str, fn())] = &[
     (
         "proof::a_victim_that_sleeps_is_killed_there_and_stepped_on_after_it_is_woken",
         proof::a_victim_that_sleeps_is_killed_there_and_stepped_on_after_it_is_woken,
+    ),
+    (
+        "proof::a_child_that_outlives_its_killed_parent_is_found",
+        proof::a_child_that_outlives_its_killed_parent_is_found,
     ),
     (
         "proof::a_storm_over_a_robust_mutex_loses_no_count",
@@ -110,6 +118,7 @@ fn main() -> ExitCode {
         println!("\n{} tests, 0 benchmarks", tests.len());
         return ExitCode::SUCCESS;
     }
+    support::os::adopt_orphans();
     println!("\nrunning {} tests", tests.len());
     let started = Instant::now();
     let mut failed: Vec<&str> = Vec::new();
