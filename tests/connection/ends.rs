@@ -128,6 +128,24 @@ fn a_pair_of_pipes_makes_a_connection() {
 }
 
 #[test]
+fn a_small_message_goes_into_a_full_pipe_whole_or_not_at_all() {
+    let _turn = turn();
+    let (read, write) = os_pipe();
+    let left = Connection::from_writer(write).unwrap();
+    let right = Connection::from_reader(read.into()).unwrap();
+    assert!(!left.readable() && !right.writable());
+    let mut sent = 0;
+    while left.try_send_bytes(&pattern(4000)).is_ok() {
+        sent += 1;
+    }
+    assert!(left.writable() && sent > 1);
+    assert!(matches!(left.send_bytes_timeout(b"", SHORT), Err(Error::TimeoutError)));
+    drop(left);
+    (0..sent).for_each(|_| assert!(right.recv_bytes().unwrap() == pattern(4000)));
+    assert!(matches!(right.recv_bytes(), Err(Error::Eof)));
+}
+
+#[test]
 fn a_tcp_connection_carries_messages_and_no_descriptors() {
     let _turn = turn();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
