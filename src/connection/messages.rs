@@ -82,6 +82,8 @@ impl Connection {
     /// # Errors
     /// * [`Error::Eof`]: the peer closed the connection or is gone.
     /// * [`Error::TruncatedMessage`]: the stream ended inside a message.
+    /// * [`Error::Disconnected`]: the peer at the other end of a TCP connection left without having
+    ///   received all; what it sent may be lost too.
     /// * [`Error::Decode`]: the message is no value of this type, or descriptors are missing from it;
     ///   it was taken from the stream, and the next one can be received. After a header that
     ///   means nothing none can.

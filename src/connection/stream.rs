@@ -146,8 +146,10 @@ impl Stream {
                 Ok(received) => return Ok(received),
                 Err(error) => match error.raw_os_error() {
                     Some(sys::EAGAIN) => self.wait_readable(deadline)?,
-                    // The peer left without reading all that was sent to it.
-                    Some(sys::ECONNRESET) => return Ok(without_fds(0)),
+                    // The peer left without reading all that was sent to it. On a Unix socket what
+                    // it sent has been read by now; elsewhere some of it may be lost.
+                    Some(sys::ECONNRESET) if self.kind == Kind::Unix => return Ok(without_fds(0)),
+                    Some(sys::ECONNRESET) => return Err(Error::Disconnected),
                     _ if self.kind == Kind::File => return Err(Error::os("read")(error)),
                     _ => return Err(Error::os("recvmsg")(error)),
                 },
