@@ -13,7 +13,7 @@ mod sys;
 
 pub use codec::object::{self, Object};
 pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
-pub use connection::{Connection, pipe, pipe_one_way};
+pub use connection::{Connection, MessageReader, MessageWriter, pipe, pipe_one_way};
 pub use error::{Error, Result};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
