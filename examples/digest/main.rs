@@ -68,7 +68,8 @@ fn run(
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         if let Some(period) = options.kill_workers {
-            scope.spawn(|| kill_now_and_then(&pool, period, &over));
+            let (pool, over) = (&pool, &over);
+            scope.spawn(move || kill_now_and_then(pool, period, over));
         }
         let _over = SetAtEnd(&over);
         for (path, digest) in paths.iter().zip(pool.imap(digest_file, paths.clone())) {
