@@ -152,17 +152,6 @@ impl Mutex {
         State(self.word(FUTEX).load(Ordering::Relaxed))
     }
 
-    /// Overwrites a word, as a stray pointer in another process would.
-    #[cfg(test)]
-    pub(crate) fn scribble(&self, kind: Option<u32>, futex: Option<u32>) {
-        if let Some(kind) = kind {
-            self.word(KIND).store(kind, Ordering::Relaxed);
-        }
-        if let Some(futex) = futex {
-            self.word(FUTEX).store(futex, Ordering::Relaxed);
-        }
-    }
-
     /// Sorts every answer an acquiring call can give, for the plain, try and timed form alike.
     #[inline]
     fn sort(&self, code: i32) -> io::Result<Acquired> {
