@@ -6,6 +6,7 @@ use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Encoder, Error, Lock, Plain, Result};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::slice;
 use std::time::Duration;
 
@@ -147,6 +148,12 @@ impl<T: Plain + fmt::Debug> fmt::Debug for Value<T> {
             Ok(None) => write!(f, "<Value(owner={})>", owner_text(self.items.lock())),
             Err(error) => write!(f, "<Value({error})>"),
         }
+    }
+}
+
+impl<T: Plain> AsFd for Value<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.items.as_fd()
     }
 }
 
