@@ -26,8 +26,8 @@ impl Connection {
     /// * [`Error::InvalidArgument`]: the connection only receives, or is not a Unix socket while the
     ///   value holds descriptors; nothing was sent.
     /// * [`Error::Closed`]: an earlier message was cut off, so that the stream ended with it.
-    /// * [`Error::Os`] (`sendmsg`): `ETOOMANYREFS` when more descriptors are on their way than the
-    ///   process may open.
+    /// * [`Error::Os`] (`sendmsg`): `ETOOMANYREFS` when more descriptors of this user are on their way
+    ///   than the process may open. It can cut off a message with more than 253 of them.
     ///
     /// # Differences from Python
     /// The bytes are this library's encoding, not a pickle.
@@ -45,6 +45,10 @@ impl Connection {
 
     /// Sends a value if the stream takes it without waiting.
     ///
+    /// A message that a Unix socket has no room for now is not begun. One that is larger than the
+    /// socket's whole buffer (some 200 KiB) can therefore not be sent like this. Through other streams
+    /// a large message may be cut off, as told at [`send_timeout`](Self::send_timeout).
+    ///
     /// # Errors
     /// As for [`send_timeout`](Self::send_timeout).
     pub fn try_send<T: Encode + ?Sized>(&self, value: &T) -> Result<()> {
@@ -55,8 +59,8 @@ impl Connection {
     ///
     /// A message that has begun when the time is up cannot be taken back, and nothing may follow its
     /// first part: the connection then sends no more ([`writable`](Self::writable) is false), and the
-    /// peer finds [`Error::TruncatedMessage`]. This cannot happen to messages of up to a page; longer
-    /// ones are at risk when they are larger than the free part of the stream's buffer.
+    /// peer finds [`Error::TruncatedMessage`]. It happens to messages larger than the free part of the
+    /// stream's buffer; those of up to 4,000 bytes without descriptors go whole or not at all.
     ///
     /// # Errors
     /// * [`Error::TimeoutError`]: the time is up. If the connection is still
@@ -78,6 +82,8 @@ impl Connection {
     /// # Errors
     /// * [`Error::Eof`]: the peer closed the connection or is gone.
     /// * [`Error::TruncatedMessage`]: the stream ended inside a message.
+    /// * [`Error::Disconnected`]: the peer at the other end of a TCP connection left without having
+    ///   received all; what it sent may be lost too.
     /// * [`Error::Decode`]: the message is no value of this type, or descriptors are missing from it;
     ///   it was taken from the stream, and the next one can be received. After a header that
     ///   means nothing none can.
@@ -168,7 +174,8 @@ impl Connection {
         self.output()?.send_parts(&[IoSlice::new(bytes)], Deadline::NEVER)
     }
 
-    /// Sends bytes if the stream takes them without waiting.
+    /// Sends bytes if the stream takes them without waiting; more is told at
+    /// [`try_send`](Self::try_send).
     ///
     /// # Errors
     /// As for [`send_bytes_timeout`](Self::send_bytes_timeout).
@@ -262,7 +269,7 @@ impl Connection {
         let input = self.input()?;
         let mut reader = input.take(deadline)?;
         let message = reader.next(&input.stream, max, false, deadline)?;
-        Ok(reader.into_bytes(message))
+        Ok(reader.take_bytes(message))
     }
 
     /// Receives a message into `buffer`, and gives its length.

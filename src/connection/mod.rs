@@ -1,5 +1,6 @@
 //! Connections: messages over pipes and sockets, in CPython's framing.
 
+mod adapters;
 mod arrivals;
 mod frame;
 mod messages;
@@ -11,6 +12,7 @@ mod writer;
 
 use crate::sys::{socket, time::Deadline};
 use crate::{Error, Result};
+pub use adapters::{MessageReader, MessageWriter};
 use reader::Reader;
 use std::fmt;
 use std::net::TcpStream;
@@ -55,8 +57,8 @@ use writer::Writer;
 #[doc(alias = "Pipe")]
 pub struct Connection {
     /// At least one of the two is there.
-    input: Option<Input>,
-    output: Option<Writer>,
+    input: Option<Box<Input>>,
+    output: Option<Box<Writer>>,
 }
 
 struct Input {
@@ -113,17 +115,17 @@ pub fn pipe_one_way() -> Result<(Connection, Connection)> {
 impl Connection {
     fn both(stream: Stream) -> Connection {
         let stream = Arc::new(stream);
-        let output = Some(Writer::new(Arc::clone(&stream)));
-        Connection { input: Some(Input::new(stream)), output }
+        let output = Some(Box::new(Writer::new(Arc::clone(&stream))));
+        Connection { input: Some(Box::new(Input::new(stream))), output }
     }
 
     fn receiving(stream: Stream) -> Connection {
         let stream = Arc::new(stream.receiving_only());
-        Connection { input: Some(Input::new(stream)), output: None }
+        Connection { input: Some(Box::new(Input::new(stream))), output: None }
     }
 
     fn sending(stream: Arc<Stream>) -> Connection {
-        Connection { input: None, output: Some(Writer::new(stream)) }
+        Connection { input: None, output: Some(Box::new(Writer::new(stream))) }
     }
 
     /// Makes a connection that only receives, from any stream that can be read.
@@ -216,11 +218,11 @@ impl Connection {
     }
 
     fn input(&self) -> Result<&Input> {
-        self.input.as_ref().ok_or_else(|| Error::invalid("the connection only sends"))
+        self.input.as_deref().ok_or_else(|| Error::invalid("the connection only sends"))
     }
 
     fn output(&self) -> Result<&Writer> {
-        self.output.as_ref().ok_or_else(|| Error::invalid("the connection only receives"))
+        self.output.as_deref().ok_or_else(|| Error::invalid("the connection only receives"))
     }
 }
 

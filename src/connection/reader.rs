@@ -173,7 +173,7 @@ impl Reader {
     }
 
     /// The bytes of a message that was the last to be consumed, to keep.
-    pub(super) fn into_bytes(&mut self, message: Message) -> Vec<u8> {
+    pub(super) fn take_bytes(&mut self, message: Message) -> Vec<u8> {
         self.discard_fds(&message);
         match message.body {
             Body::Buffered(range) => self.buffer[range].to_vec(),

@@ -70,8 +70,8 @@ impl Decode for Connection {
             0 => Reader::default(),
             _ => decode_unread(decoder)?,
         };
-        let input = |stream| Some(Input { stream, reader: Turn::new(reader) });
-        let output = |stream| Some(Writer::new(stream));
+        let input = |stream| Some(Box::new(Input { stream, reader: Turn::new(reader) }));
+        let output = |stream| Some(Box::new(Writer::new(stream)));
         match (flags & !UNREAD, second) {
             (READABLE, None) => {
                 let stream = Arc::new(first.receiving_only());

@@ -113,6 +113,10 @@ impl Writer {
         if self.stream.output_is_lost() {
             return Err(Error::Closed);
         }
+        let len = parts.iter().map(|part| part.len()).sum();
+        if deadline.has_passed() && !self.stream.has_room_for(len) {
+            return Err(Error::TimeoutError);
+        }
         let mut begun = false;
         let written = self.write_rest(parts, fds, &mut begun, deadline);
         if written.is_err() && begun {

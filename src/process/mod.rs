@@ -1,5 +1,33 @@
-//! Processes.
+//! Processes: starting them, talking to them, waiting for them, leaving.
 
+mod bootstrap;
+mod builder;
+mod child;
+mod control;
+mod exit;
+mod family;
+mod fork;
+mod forkserver;
+mod lifeline;
+mod method;
+pub(crate) mod panics;
+mod spawn;
+pub(crate) mod target;
+
+pub use bootstrap::init;
+pub use builder::Process;
+pub use child::Child;
+pub use exit::{at_exit, exit};
+pub use family::{
+    ActiveChild, CurrentProcess, Never, ParentProcess, active_children, current_process,
+    parent_process,
+};
+pub use fork::at_fork_child;
+pub use forkserver::set_forkserver_preload;
+pub use method::{StartMethod, all_start_methods, set_start_method, start_method};
+pub use target::Target;
+
+use crate::{Error, Result};
 use std::fmt;
 
 /// How a process ended.
@@ -11,11 +39,56 @@ pub enum ExitStatus {
     Killed(i32),
 }
 
+impl ExitStatus {
+    /// Whether it exited with code 0.
+    pub fn success(self) -> bool {
+        self == ExitStatus::Exited(0)
+    }
+
+    /// The exit code, if it exited.
+    pub fn code(self) -> Option<i32> {
+        match self {
+            ExitStatus::Exited(code) => Some(code),
+            ExitStatus::Killed(_) => None,
+        }
+    }
+
+    /// The signal, if one killed it.
+    pub fn signal(self) -> Option<i32> {
+        match self {
+            ExitStatus::Exited(_) => None,
+            ExitStatus::Killed(signal) => Some(signal),
+        }
+    }
+
+    /// Python's `exitcode`: the exit code, or minus the signal.
+    #[doc(alias = "exitcode")]
+    pub fn to_number(self) -> i32 {
+        match self {
+            ExitStatus::Exited(code) => code,
+            ExitStatus::Killed(signal) => -signal,
+        }
+    }
+}
+
 impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ExitStatus::Exited(code) => write!(f, "exited with code {code}"),
             ExitStatus::Killed(signal) => write!(f, "was killed by signal {signal}"),
         }
+    }
+}
+
+/// A status as the forkserver sends it.
+fn status_to_bytes(status: ExitStatus) -> [u8; 4] {
+    status.to_number().to_le_bytes()
+}
+
+fn status_from_bytes(bytes: &[u8]) -> Result<ExitStatus> {
+    let number = bytes.try_into().map(i32::from_le_bytes);
+    match number.map_err(|_| Error::decode("no exit status"))? {
+        number @ 0.. => Ok(ExitStatus::Exited(number)),
+        number => Ok(ExitStatus::Killed(number.saturating_neg())),
     }
 }

@@ -47,20 +47,20 @@ pub(crate) fn dup(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     dup_from(fd, 3)
 }
 
-/// Whether `fd` names an open descriptor.
-pub(crate) fn is_open(fd: RawFd) -> bool {
-    // SAFETY: `F_GETFD` reads a flag; a number that is not open answers EBADF.
-    errno_result(unsafe { libc::fcntl(fd, libc::F_GETFD) }).is_ok()
+/// `open(O_PATH)`: a descriptor that names a file without opening it.
+pub(crate) fn open_path(path: &CStr) -> io::Result<OwnedFd> {
+    open(path, libc::O_PATH)
 }
 
-/// Takes ownership of descriptor number `fd`, which this process was given by its parent.
-///
-/// # Safety
-/// * Nothing else in the process owns `fd` or will close it.
-pub(crate) unsafe fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: `F_SETFD` changes a flag; a number that is not open answers EBADF and is not adopted.
-    errno_result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    Ok(own(fd))
+/// /dev/null, to read.
+pub(crate) fn open_null() -> io::Result<OwnedFd> {
+    open(c"/dev/null", libc::O_RDONLY)
+}
+
+/// `dup2`: makes descriptor 0 a copy of `input`.
+pub(crate) fn replace_stdin(input: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the call takes numbers; descriptor 0 belongs to std, which expects it to be replaced.
+    errno_result(unsafe { libc::dup2(input.as_raw_fd(), libc::STDIN_FILENO) }).map(drop)
 }
 
 /// Switches `O_NONBLOCK` of the open file that `fd` names.
@@ -210,9 +210,6 @@ mod tests {
         assert_eq!(raw(error), Some(libc::EBADF));
         assert_eq!(raw(open(c"/no/such", libc::O_RDONLY).unwrap_err()), Some(libc::ENOENT));
         assert_eq!(raw(dup_from(read_end.as_fd(), -1).unwrap_err()), Some(libc::EINVAL));
-        // SAFETY: -1 is nobody's descriptor.
-        assert_eq!(raw(unsafe { adopt(-1) }.unwrap_err()), Some(libc::EBADF));
-        assert!(!is_open(-1));
     }
 
     #[test]

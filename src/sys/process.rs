@@ -139,6 +139,16 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<ExitStatus>> {
     }))
 }
 
+/// Kills a child that nothing but its pid names, and reaps it.
+pub(crate) fn kill_and_reap(child: u32) {
+    // SAFETY: the call takes numbers; `child` is one that was not reaped, so the pid is still its own.
+    unsafe { libc::kill(child as i32, libc::SIGKILL) };
+    let _ = retry(|| {
+        // SAFETY: no status is asked for.
+        errno_result(unsafe { libc::waitpid(child as i32, std::ptr::null_mut(), 0) })
+    });
+}
+
 /// Sends `signal` to the calling process itself.
 pub(crate) fn raise(signal: i32) {
     // SAFETY: the call takes a number.

@@ -116,12 +116,12 @@ pub(crate) fn environment() -> Vec<CString> {
         .collect()
 }
 
-/// Takes a variable out of the environment.
-///
-/// # Safety
-/// * No other thread reads or writes the environment meanwhile.
-pub(crate) unsafe fn remove_variable(name: &str) {
-    // SAFETY: this function's contract.
+/// Takes a variable out of the environment. Called by `init` alone, which is the first thing that a
+/// child does.
+pub(crate) fn forget_variable(name: &str) {
+    // SAFETY: a process that has the variable was started by this library and runs `init`: it has one
+    // thread so far, or initialisers of the program have started some, which must not use the
+    // environment without std's lock, as `init` documents.
     unsafe { std::env::remove_var(name) };
 }
 

@@ -5,6 +5,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+pub(crate) use libc::{SIGINT, SIGKILL, SIGTERM};
+
 /// A set of signals.
 #[derive(Clone, Copy)]
 pub(crate) struct Mask(libc::sigset_t);

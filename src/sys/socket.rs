@@ -254,6 +254,16 @@ pub(crate) fn is_unix(socket: BorrowedFd<'_>) -> io::Result<bool> {
     number(socket, libc::SO_DOMAIN).map(|domain| domain == libc::AF_UNIX)
 }
 
+/// What of the socket's buffer for sending is free: its size without what is on the way, both of which
+/// the kernel counts with its own records included.
+pub(crate) fn send_room(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let size = number(socket, libc::SO_SNDBUF)?;
+    let mut on_the_way = 0i32;
+    // SAFETY: the request stores one number, for which `on_the_way` is writable.
+    errno_result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut on_the_way) })?;
+    Ok(usize::try_from(size.saturating_sub(on_the_way)).unwrap_or(0))
+}
+
 /// `getsockopt(SOL_SOCKET, option)` for an option that is one number.
 fn number(socket: BorrowedFd<'_>, option: i32) -> io::Result<i32> {
     let mut number = 0i32;
@@ -269,6 +279,26 @@ fn number(socket: BorrowedFd<'_>, option: i32) -> io::Result<i32> {
         )
     })?;
     Ok(number)
+}
+
+/// Takes ownership of descriptor `number`, which this process was given by its parent, if it is a
+/// socket that keeps message boundaries (`SO_TYPE`).
+pub(crate) fn inherited_seqpacket(number: RawFd) -> Option<OwnedFd> {
+    let mut kind = 0i32;
+    let mut len = std::mem::size_of::<i32>() as libc::socklen_t;
+    // SAFETY: `kind` is writable for `len` bytes; a number that is no open socket is an error.
+    errno_result(unsafe {
+        libc::getsockopt(number, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &mut len)
+    })
+    .ok()?;
+    if kind != libc::SOCK_SEQPACKET {
+        return None;
+    }
+    // SAFETY: `F_SETFD` changes a flag of a descriptor that was just seen to be open.
+    errno_result(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
+    // SAFETY: it is open, and asked for by `init` alone, once, in a process whose parent has put it
+    // there and which has opened nothing by itself yet.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 #[cfg(test)]
@@ -335,15 +365,17 @@ mod tests {
     #[test]
     fn a_pipe_is_no_socket() {
         let (read, _write) = fd::pipe().unwrap();
-        assert_eq!(errno(kind(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(shutdown_write(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(shutdown_read(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(is_unix(read.as_fd())), Some(libc::ENOTSOCK));
+        assert_eq!(errno(send_room(read.as_fd())), Some(libc::ENOTSOCK));
         let onto =
             receive_onto(read.as_fd(), &mut Vec::new(), 0, &mut Vec::new(), Receive::default());
         assert_eq!(errno(onto), Some(libc::ENOTSOCK));
         let (a, _b) = pair(Kind::SeqPacket).unwrap();
         assert_eq!(kind(a.as_fd()).unwrap(), libc::SOCK_SEQPACKET);
+        assert!(inherited_seqpacket(read.as_raw_fd()).is_none());
+        assert!(inherited_seqpacket(-1).is_none());
     }
 
     #[test]

@@ -1,0 +1,211 @@
+//! What a process will be.
+
+use super::bootstrap::{self, Order};
+use super::child::{Born, Child, Progress};
+use super::control::Control;
+use super::family::{self, Identity};
+use super::target::{CallOnce, EntryPoint, Target};
+use super::{StartMethod, exit, fork, forkserver, lifeline, spawn, start_method};
+use crate::codec::Payload;
+use crate::sys::signal::Blocked;
+use crate::{Decode, Encode, Result, sys};
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// A process that is yet to be started: what it will run, and how.
+///
+/// The function is a function item or a closure that captures nothing; what it needs are its
+/// arguments, and what it returns comes back through [`Child::join`]. Arguments are encoded at once;
+/// handles among them are the same objects in the child.
+///
+/// # Examples
+/// ```
+/// fn greet(name: String) -> String {
+///     format!("hello {name}")
+/// }
+///
+/// # multiproc::init_before_main!();
+/// # fn main() -> Result<(), multiproc::Error> {
+/// let child = multiproc::Process::new(greet, ("bob".to_string(),)).name("greeter").start()?;
+/// assert_eq!(child.name(), "greeter");
+/// assert_eq!(child.join()?, "hello bob");
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "nothing runs until `start` is called"]
+pub struct Process<R> {
+    entry: &'static EntryPoint,
+    arguments: Result<Payload>,
+    numbers: Vec<u32>,
+    settings: Settings,
+    result: PhantomData<fn() -> R>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Settings {
+    name: Option<String>,
+    daemon: Option<bool>,
+    method: Option<StartMethod>,
+}
+
+impl<R: Encode + Decode + 'static> Process<R> {
+    /// A process that will call `f` with `arguments`, a tuple.
+    ///
+    /// Arguments that cannot be encoded are an error of [`start`](Self::start).
+    pub fn new<F, A>(f: F, arguments: A) -> Process<R>
+    where
+        F: Target<A, R>,
+        A: Encode + Decode + 'static,
+    {
+        let _ = f;
+        Process {
+            entry: EntryPoint::of::<CallOnce<F, A, R>>(),
+            arguments: Payload::of(&arguments),
+            numbers: family::next_numbers(),
+            settings: Settings::default(),
+            result: PhantomData,
+        }
+    }
+
+    /// Starts a copy of this process that calls `f`, which may capture anything, and leaves with what
+    /// it returns.
+    ///
+    /// The child has all of this process's memory and descriptors, and none of its threads. Nothing of
+    /// the parent's runs in it: no exit hook, no destructor of what is on the stack, no flushing of
+    /// what was buffered.
+    ///
+    /// # Errors
+    /// * [`Error::ThreadsRunning`]: this process has other threads, whose locks the child would
+    ///   inherit for ever locked. [`fork_unchecked`](Self::fork_unchecked) does not look.
+    /// * [`Error::Os`]: `fork` (EAGAIN, ENOMEM), a socket or a descriptor (EMFILE) was refused.
+    ///
+    /// # Examples
+    /// ```
+    /// # multiproc::init_before_main!();
+    /// # fn main() -> Result<(), multiproc::Error> {
+    /// let text = String::from("captured");
+    /// let child = multiproc::Process::fork(move || text.len())?;
+    /// assert_eq!(child.join()?, 8);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fork(f: impl FnOnce() -> R) -> Result<Child<R>> {
+        fork::check_single_threaded()?;
+        fork_closure(f)
+    }
+
+    /// Names the process, for people: by default `Process-1`, `Process-2`, and so on, and
+    /// `Process-1:2` for the second child of the first.
+    pub fn name(mut self, name: impl Into<String>) -> Process<R> {
+        self.settings.name = Some(name.into());
+        self
+    }
+
+    /// Whether the process is terminated when this one exits, and dies when this one is killed. By
+    /// default, what this process is itself.
+    ///
+    /// # Differences from Python
+    /// A daemon may have children here; they die with it if they are daemons too.
+    pub fn daemon(mut self, daemon: bool) -> Process<R> {
+        self.settings.daemon = Some(daemon);
+        self
+    }
+
+    /// Chooses how the process comes to be. By default, what [`start_method`] says.
+    pub fn start_method(mut self, method: StartMethod) -> Process<R> {
+        self.settings.method = Some(method);
+        self
+    }
+
+    /// Starts the process.
+    ///
+    /// # Blocking
+    /// Returns once the process exists; it may not have reached its function yet.
+    ///
+    /// # Errors
+    /// * [`Error::NotInitialized`]: [`multiproc::init`](crate::init) has not run (Spawn, ForkServer).
+    /// * [`Error::Encode`]: the arguments cannot make the journey.
+    /// * [`Error::NotInExecutable`]: the function is in a shared library.
+    /// * [`Error::ThreadsRunning`]: Fork, while this process has other threads.
+    /// * [`Error::Os`]: the system refused a process (EAGAIN, ENOMEM), a descriptor (EMFILE), or the
+    ///   program's file (ENOENT, EACCES). Nothing remains of the attempt.
+    pub fn start(self) -> Result<Child<R>> {
+        self.start_as(false)
+    }
+
+    /// Starts a process that serves this library: a daemon that `active_children` does not show.
+    pub(crate) fn start_hidden(self) -> Result<Child<R>> {
+        self.daemon(true).start_as(true)
+    }
+
+    fn start_as(self, hidden: bool) -> Result<Child<R>> {
+        let Process { entry, arguments, numbers, settings, .. } = self;
+        let method = settings.method.unwrap_or_else(start_method);
+        match method {
+            StartMethod::Fork => fork::check_single_threaded()?,
+            _ => bootstrap::check_initialized()?,
+        }
+        let (entry, arguments) = (entry.locate()?, arguments?);
+        let identity = settings.identity(numbers);
+        begin(identity, hidden, |identity, mask, lifeline| {
+            let payload = Order { entry, identity, mask, lifeline }.with(arguments)?;
+            match method {
+                StartMethod::Spawn => spawn::start(&payload),
+                StartMethod::ForkServer => forkserver::start(&payload),
+                StartMethod::Fork => fork::start(|control| bootstrap::run(control, payload, true)),
+            }
+        })
+    }
+}
+
+impl Settings {
+    fn identity(self, numbers: Vec<u32>) -> Identity {
+        let me = family::identity();
+        let name = self.name.unwrap_or_else(|| {
+            let numbers: Vec<_> = numbers.iter().map(u32::to_string).collect();
+            format!("Process-{}", numbers.join(":"))
+        });
+        let daemon = self.daemon.unwrap_or(me.daemon);
+        Identity { name, numbers, daemon, parent: Some((sys::process::id(), me.name.clone())) }
+    }
+}
+
+/// What every start has in common: `start` makes the process, with all signals blocked, from its
+/// identity, the mask to restore, and its end of a lifeline.
+fn begin<R>(
+    identity: Identity,
+    hidden: bool,
+    start: impl FnOnce(Identity, u64, Option<OwnedFd>) -> Result<Born>,
+) -> Result<Child<R>> {
+    exit::look_after()?;
+    family::reap_ended();
+    let (name, daemon) = (identity.name.clone(), identity.daemon);
+    let (ours, theirs) =
+        if daemon { lifeline::new().map(|(a, b)| (Some(a), Some(b)))? } else { (None, None) };
+    let blocked = Blocked::all();
+    let born = start(identity, blocked.before().to_bits(), theirs)?;
+    drop(blocked);
+    let progress = Arc::new(Progress::new(born, name, daemon, hidden, ours)?);
+    family::adopt(progress.clone());
+    Ok(Child::new(progress))
+}
+
+pub(super) fn fork_closure<R: Encode + Decode + 'static>(
+    f: impl FnOnce() -> R,
+) -> Result<Child<R>> {
+    let identity = Settings::default().identity(family::next_numbers());
+    begin(identity, false, |identity, mask, lifeline| {
+        fork::start(|control| bootstrap::run_closure(control, (identity, mask, lifeline), f))
+    })
+}
+
+impl<R> fmt::Debug for Process<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process")
+            .field("target", &self.entry.name())
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

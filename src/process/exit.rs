@@ -1,0 +1,152 @@
+//! Leaving a process.
+
+use super::family;
+use crate::sys::time::Deadline;
+use crate::{Result, sys};
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+struct Hook {
+    priority: i32,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+/// In the order in which they were registered.
+static HOOKS: Mutex<Vec<Hook>> = Mutex::new(Vec::new());
+
+/// The process whose exit is looked after; a process forked by other means than ours leaves alone.
+static OWNER: AtomicU32 = AtomicU32::new(0);
+
+/// The forked process that must leave by `_exit`; zero or another's pid elsewhere.
+static FORKED: AtomicU32 = AtomicU32::new(0);
+
+/// How long daemons have to end after SIGTERM before they are killed.
+const GRACE: Duration = Duration::from_secs(2);
+
+fn hooks() -> MutexGuard<'static, Vec<Hook>> {
+    HOOKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has `f` called when this process exits in the ordinary way: by returning from `main`, by
+/// `std::process::exit`, by [`exit`], or, in a child, when its function has ended.
+///
+/// Hooks run from the highest priority to the lowest, among equals the newest first. Those of
+/// priority zero and above run before daemons are terminated and children joined, the others after.
+/// A child does not inherit its parent's hooks. A hook that panics does not keep the others from
+/// running.
+///
+/// # If a process dies
+/// Hooks of a process that is killed, or aborts, do not run.
+///
+/// # Errors
+/// * [`Error::Os`](crate::Error::Os): `atexit` was refused (ENOMEM).
+///
+/// # Examples
+/// ```
+/// multiproc::at_exit(|| println!("bye"), 0)?;
+/// # Ok::<(), multiproc::Error>(())
+/// ```
+pub fn at_exit(f: impl FnOnce() + Send + 'static, priority: i32) -> Result<()> {
+    look_after()?;
+    hooks().push(Hook { priority, run: Box::new(f) });
+    Ok(())
+}
+
+/// Has this process's exit looked after. Calling it again changes nothing.
+pub(crate) fn look_after() -> Result<()> {
+    static REGISTERED: Mutex<bool> = Mutex::new(false);
+    let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*registered {
+        sys::process::at_exit(at_exit_hook).map_err(crate::Error::os("atexit"))?;
+        *registered = true;
+    }
+    if OWNER.load(Ordering::Relaxed) == 0 {
+        OWNER.store(sys::process::id(), Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// In a child that has just begun: its exit is its own.
+pub(crate) fn become_child(forked: bool) {
+    let pid = sys::process::id();
+    OWNER.store(pid, Ordering::Relaxed);
+    if forked {
+        FORKED.store(pid, Ordering::Relaxed);
+    }
+    // The parent's hooks are not run and not dropped: what they captured is the parent's.
+    std::mem::forget(std::mem::take(&mut *hooks()));
+}
+
+extern "C" fn at_exit_hook() {
+    if OWNER.load(Ordering::Relaxed) == sys::process::id() {
+        let _ = catch_unwind(run_hooks);
+    }
+}
+
+/// Runs the hooks, ends the daemons and joins the other children.
+fn run_hooks() {
+    run_hooks_while(|hook| hook.priority >= 0);
+    end_children();
+    run_hooks_while(|_| true);
+}
+
+/// Runs the hooks that are `wanted`, those that they register included.
+fn run_hooks_while(wanted: impl Fn(&Hook) -> bool) {
+    loop {
+        let mut hooks = hooks();
+        // Of equals the last one: the newest.
+        let next =
+            (0..hooks.len()).filter(|&i| wanted(&hooks[i])).max_by_key(|&i| hooks[i].priority);
+        let Some(hook) = next.map(|i| hooks.remove(i)) else { return };
+        drop(hooks);
+        let _ = catch_unwind(AssertUnwindSafe(hook.run));
+    }
+}
+
+/// Terminates the daemons and waits for everybody.
+fn end_children() {
+    let children = family::living();
+    let (daemons, others): (Vec<_>, Vec<_>) = children.iter().partition(|child| child.daemon);
+    for daemon in &daemons {
+        let _ = daemon.signal(sys::signal::SIGTERM);
+    }
+    let grace = Deadline::after(GRACE);
+    for daemon in daemons {
+        if let Ok(None) = daemon.wait(grace) {
+            let _ = daemon.signal(sys::signal::SIGKILL);
+            let _ = daemon.wait(Deadline::NEVER);
+        }
+    }
+    for child in others {
+        let _ = child.wait(Deadline::NEVER);
+    }
+}
+
+/// Leaves the calling process at once, with this exit code: exit hooks run, children are looked after,
+/// stdout is flushed, destructors of what is on the stack do not run.
+///
+/// In a forked child it is the only right way to leave early: what the parent has registered with
+/// libc's `atexit`, or left in buffers, stays the parent's.
+///
+/// # Examples
+/// ```no_run
+/// multiproc::exit(3);
+/// ```
+pub fn exit(code: i32) -> ! {
+    if FORKED.load(Ordering::Relaxed) != sys::process::id() {
+        // The hooks run from libc's list, with those of everybody else.
+        std::process::exit(code);
+    }
+    let _ = catch_unwind(run_hooks);
+    flush();
+    sys::process::exit_now(code)
+}
+
+/// Writes out what std buffers for stdout; a broken or closed stdout does not matter.
+pub(crate) fn flush() {
+    let _ = std::io::stdout().flush();
+    let _ = std::io::stderr().flush();
+}

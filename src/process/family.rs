@@ -1,0 +1,232 @@
+//! Who this process is, whose child it is, and which children it has.
+
+use super::child::{Child, Progress};
+use super::control::Control;
+use crate::sys::poll::{self, IN, PollFd};
+use crate::sys::time::Deadline;
+use crate::{Result, sys};
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+/// What a process is told of itself when it starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) name: String,
+    /// The ordinal of each ancestor among its parent's children, the root's left out; then our own.
+    pub(crate) numbers: Vec<u32>,
+    pub(crate) daemon: bool,
+    /// The parent's pid and name; none in the root.
+    pub(crate) parent: Option<(u32, String)>,
+}
+
+impl Identity {
+    fn root() -> Identity {
+        Identity { name: "MainProcess".into(), numbers: Vec::new(), daemon: false, parent: None }
+    }
+}
+
+struct Me {
+    /// The process that this is about: a process forked by other means than ours is nobody's child
+    /// here and has no children.
+    pid: u32,
+    identity: Arc<Identity>,
+    /// Hangs up when the parent is gone; none in the root.
+    control: Option<Arc<Control>>,
+}
+
+static ME: RwLock<Option<Me>> = RwLock::new(None);
+
+/// The children that are not known to be dead and reaped.
+static CHILDREN: Mutex<Vec<Arc<Progress>>> = Mutex::new(Vec::new());
+
+/// How many children this process has named so far.
+static ORDINAL: AtomicU32 = AtomicU32::new(0);
+
+/// Who this process is.
+pub(crate) fn identity() -> Arc<Identity> {
+    let me = ME.read().unwrap_or_else(PoisonError::into_inner);
+    match &*me {
+        Some(me) => me.identity.clone(),
+        None => {
+            drop(me);
+            let mut me = ME.write().unwrap_or_else(PoisonError::into_inner);
+            me.get_or_insert_with(|| Me {
+                pid: sys::process::id(),
+                identity: Arc::new(Identity::root()),
+                control: None,
+            })
+            .identity
+            .clone()
+        }
+    }
+}
+
+/// In a child that has just begun: takes up its identity, and forgets its parent's children, whose
+/// descriptors a forked child has copies of.
+pub(crate) fn become_child(identity: Identity, control: Arc<Control>) {
+    let pid = sys::process::id();
+    *ME.write().unwrap_or_else(PoisonError::into_inner) =
+        Some(Me { pid, identity: Arc::new(identity), control: Some(control) });
+    ORDINAL.store(0, Ordering::Relaxed);
+    let inherited = std::mem::take(&mut *children());
+    inherited.iter().for_each(|child| child.abandon());
+}
+
+/// The numbers of the next child.
+pub(crate) fn next_numbers() -> Vec<u32> {
+    let mut numbers = identity().numbers.clone();
+    numbers.push(ORDINAL.fetch_add(1, Ordering::Relaxed) + 1);
+    numbers
+}
+
+fn children() -> MutexGuard<'static, Vec<Arc<Progress>>> {
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn adopt(child: Arc<Progress>) {
+    children().push(child);
+}
+
+pub(crate) fn forget(child: &Progress) {
+    children().retain(|known| !std::ptr::eq(Arc::as_ptr(known), child));
+}
+
+/// The children not known to be dead, after those that have ended were reaped.
+pub(crate) fn living() -> Vec<Arc<Progress>> {
+    let known = children().clone();
+    known.into_iter().filter(|child| matches!(child.wait(Deadline::now()), Ok(None))).collect()
+}
+
+/// Reaps the children that have ended, so that a program which joins nobody gathers no zombies.
+pub(crate) fn reap_ended() {
+    let known = children().clone();
+    let mut fds: Vec<_> = known.iter().map(|child| PollFd::new(child.raw_fd(), IN)).collect();
+    // One system call, whatever their number; a refusal leaves them for the next time.
+    if matches!(poll::poll(&mut fds, Deadline::now()), Ok(1..)) {
+        let ended = known.iter().zip(&fds).filter(|(_, fd)| fd.is_ready());
+        ended.for_each(|(child, _)| drop(child.wait(Deadline::now())));
+    }
+}
+
+/// A child that is alive, whatever its function returns.
+///
+/// # Examples
+/// ```
+/// for child in multiproc::active_children() {
+///     println!("{} {}", child.pid(), child.name());
+/// }
+/// ```
+pub type ActiveChild = Child<Never>;
+
+/// The result that nobody but the child's own handle can take.
+#[derive(Debug)]
+pub enum Never {}
+
+/// The children of this process that are alive. Those that have ended are reaped by this.
+pub fn active_children() -> Vec<ActiveChild> {
+    living().into_iter().filter(|child| !child.hidden).map(Child::new).collect()
+}
+
+/// The calling process, as this library knows it.
+#[derive(Clone)]
+pub struct CurrentProcess(Arc<Identity>);
+
+/// The calling process: its name, its pid, whether it is a daemon.
+///
+/// # Examples
+/// ```
+/// let me = multiproc::current_process();
+/// assert_eq!((me.name(), me.pid()), ("MainProcess", std::process::id()));
+/// ```
+pub fn current_process() -> CurrentProcess {
+    CurrentProcess(identity())
+}
+
+impl CurrentProcess {
+    /// The name it was given, or `Process-1:2` by default: the second child of the first child of
+    /// the root, which is called `MainProcess`.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        sys::process::id()
+    }
+
+    /// Whether it is terminated when its parent exits, and dies when its parent is killed.
+    pub fn is_daemon(&self) -> bool {
+        self.0.daemon
+    }
+}
+
+impl fmt::Debug for CurrentProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parent = self.0.parent.as_ref().map(|(pid, _)| *pid);
+        write!(f, "<Process name='{}' pid={} parent=", self.name(), self.pid())?;
+        match parent {
+            Some(pid) => write!(f, "{pid}")?,
+            None => f.write_str("None")?,
+        }
+        write!(f, " started{}>", if self.is_daemon() { " daemon" } else { "" })
+    }
+}
+
+/// The process that started this one.
+#[derive(Clone)]
+pub struct ParentProcess {
+    pid: u32,
+    name: String,
+    control: Arc<Control>,
+}
+
+/// The process that started this one with this library; none in the root, and none in a process that
+/// was forked by other means.
+pub fn parent_process() -> Option<ParentProcess> {
+    let me = ME.read().unwrap_or_else(PoisonError::into_inner);
+    let me = me.as_ref().filter(|me| me.pid == sys::process::id())?;
+    let (pid, name) = me.identity.parent.clone()?;
+    Some(ParentProcess { pid, name, control: me.control.clone()? })
+}
+
+impl ParentProcess {
+    /// Its pid, which may be another process's once it is dead.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.control.wait_hang_up(Deadline::now()), Ok(false))
+    }
+
+    /// Blocks until it is gone. How it ended cannot be known here.
+    ///
+    /// # Errors
+    /// * [`Error::Os`](crate::Error::Os): `ppoll` was refused (ENOMEM).
+    pub fn join(&self) -> Result<()> {
+        self.control.wait_hang_up(Deadline::NEVER).map(drop)
+    }
+
+    /// Blocks until it is gone (true) or the time is over (false).
+    ///
+    /// # Errors
+    /// As [`join`](Self::join).
+    pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
+        self.control.wait_hang_up(Deadline::after(timeout))
+    }
+}
+
+impl fmt::Debug for ParentProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.is_alive() { "started" } else { "stopped" };
+        write!(f, "<ParentProcess name='{}' pid={} {state}>", self.name, self.pid)
+    }
+}

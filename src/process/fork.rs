@@ -1,0 +1,125 @@
+//! Start method Fork: a copy of this process.
+#![allow(unsafe_code)]
+
+use super::builder::fork_closure;
+use super::child::{Born, Child, Reaper};
+use super::control::Control;
+use super::{Process, exit, forkserver, lifeline, spawn};
+use crate::{Decode, Encode, Error, Result, sys};
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+type Hook = Box<dyn Fn() + Send>;
+
+static AT_FORK: Mutex<Vec<Hook>> = Mutex::new(Vec::new());
+
+/// Has `f` called in every child that this library forks from this process (and that such children
+/// fork), before anything else of the child's runs, in the order of registration.
+///
+/// # Examples
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// static REQUESTS: AtomicU32 = AtomicU32::new(0);
+/// multiproc::at_fork_child(|| REQUESTS.store(0, Ordering::Relaxed));
+/// ```
+#[doc(alias = "register_after_fork")]
+pub fn at_fork_child(f: impl Fn() + Send + 'static) {
+    AT_FORK.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(f));
+}
+
+fn run_hooks() {
+    // Taken out while they run, so that one may register another.
+    let hooks = std::mem::take(&mut *AT_FORK.lock().unwrap_or_else(PoisonError::into_inner));
+    for hook in &hooks {
+        let _ = catch_unwind(AssertUnwindSafe(hook));
+    }
+    let mut now = AT_FORK.lock().unwrap_or_else(PoisonError::into_inner);
+    let added = std::mem::replace(&mut *now, hooks);
+    now.extend(added);
+}
+
+/// # Errors
+/// * [`Error::ThreadsRunning`]: this process has other threads, or the system does not tell.
+pub(crate) fn check_single_threaded() -> Result<()> {
+    match sys::process::is_single_threaded() {
+        Some(true) => Ok(()),
+        _ => Err(Error::ThreadsRunning),
+    }
+}
+
+/// Forks; the child runs `body` with its control socket and leaves with the code it gives. All signals
+/// are blocked, and `body` unblocks them.
+///
+/// The caller has seen that this process has no other threads, or has its own caller's promise that
+/// what `body` does needs nothing that another thread may hold at this moment.
+pub(crate) fn start(body: impl FnOnce(Control) -> i32) -> Result<Born> {
+    let (control, theirs) = Control::pair()?;
+    exit::flush();
+    // The child exists before the descriptor that names it can be had: keep a number free for it.
+    let place = sys::fd::dup(control.as_fd()).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
+    // SAFETY: this function's contract: no other thread, or a promise in its place.
+    let pid = unsafe { sys::process::fork() }.map_err(Error::os("fork"))?;
+    if pid == 0 {
+        drop((control, place));
+        enter(|| body(theirs));
+    }
+    drop(place);
+    match sys::process::pidfd_open(pid) {
+        Ok(pidfd) => {
+            let early = Vec::new();
+            Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: true, early })
+        }
+        Err(error) => {
+            sys::process::kill_and_reap(pid);
+            Err(Error::os("pidfd_open")(error))
+        }
+    }
+}
+
+/// Forks: `None` in the child, which has this process's memory as it is; the child's pid here.
+///
+/// # Errors
+/// * [`Error::ThreadsRunning`]: this process has other threads.
+/// * [`Error::Os`]: `fork` was refused (EAGAIN, ENOMEM).
+pub(crate) fn bare() -> Result<Option<u32>> {
+    check_single_threaded()?;
+    // SAFETY: there is no other thread, as was just seen, and this one makes none meanwhile.
+    match unsafe { sys::process::fork() }.map_err(Error::os("fork"))? {
+        0 => Ok(None),
+        pid => Ok(Some(pid)),
+    }
+}
+
+impl<R: Encode + Decode + 'static> Process<R> {
+    /// [`fork`](Self::fork) without a look at the number of threads.
+    ///
+    /// # Safety
+    /// * No other thread of this process holds, at this moment, a lock that `f` or what it calls will
+    ///   want: the child has a copy of the lock, for ever locked. libc's allocator looks after itself.
+    ///
+    /// # Errors
+    /// As [`fork`](Self::fork), without [`Error::ThreadsRunning`].
+    pub unsafe fn fork_unchecked(f: impl FnOnce() -> R) -> Result<Child<R>> {
+        fork_closure(f)
+    }
+}
+
+/// The whole life of a forked child: nothing of the parent's runs in it, and it never returns.
+fn enter(body: impl FnOnce() -> i32) -> ! {
+    let code = catch_unwind(AssertUnwindSafe(|| {
+        lifeline::drop_inherited();
+        forkserver::drop_inherited();
+        if let Ok(input) = spawn::empty_input() {
+            let _ = sys::fd::replace_stdin(input.as_fd());
+        }
+        run_hooks();
+        body()
+    }));
+    match code {
+        Ok(code) => exit::exit(code),
+        // A panic outside of the user's function: nobody above this frame is ours to unwind.
+        Err(_) => sys::process::exit_now(1),
+    }
+}

@@ -1,0 +1,40 @@
+//! What lets a daemon die with its parent.
+//!
+//! Parent and daemon hold one end each of a socket on which nothing is ever sent. The daemon has asked
+//! the kernel for SIGKILL when something happens on its end, and all that can happen is the hang-up
+//! when the parent is gone, however it went. No thread watches, nothing is polled, and a daemon that is
+//! stopped or blocks its signals dies too.
+
+use crate::sys::poll::{self, PollFd};
+use crate::sys::time::Deadline;
+use crate::{Error, Result, sys};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+/// A lifeline's ends: the parent's, the daemon's.
+pub(crate) fn new() -> Result<(OwnedFd, OwnedFd)> {
+    sys::socket::pair(sys::socket::Kind::Stream).map_err(Error::os("socketpair"))
+}
+
+/// The end of this process's own lifeline, kept open for its life. A forked child that is no daemon
+/// drops its copy.
+static END: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// Ties this process to the other end; does not return if that is closed already.
+pub(crate) fn arm(end: OwnedFd) -> Result<()> {
+    sys::signal::raise_on_event(end.as_fd(), sys::signal::SIGKILL)
+        .map_err(Error::os("fcntl(F_SETSIG)"))?;
+    // A hang-up before that raised nothing.
+    let mut fds = [PollFd::new(end.as_raw_fd(), 0)];
+    poll::poll(&mut fds, Deadline::now()).map_err(Error::os("ppoll"))?;
+    if fds[0].is_hung_up() {
+        sys::process::raise(sys::signal::SIGKILL);
+    }
+    *END.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    Ok(())
+}
+
+/// In a forked child: lets go of the copy of its parent's end.
+pub(crate) fn drop_inherited() {
+    drop(END.lock().unwrap_or_else(PoisonError::into_inner).take());
+}

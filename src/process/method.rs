@@ -1,0 +1,91 @@
+//! The three ways to start a process.
+
+use crate::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How a process comes to be.
+///
+/// # Examples
+/// ```
+/// use multiproc::StartMethod;
+///
+/// assert_eq!("forkserver".parse::<StartMethod>()?, StartMethod::ForkServer);
+/// assert_eq!(multiproc::start_method(), StartMethod::Spawn);
+/// # Ok::<(), multiproc::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StartMethod {
+    /// The program is executed anew and the child begins in [`init`](crate::init). It inherits
+    /// nothing but its arguments, its environment and its working directory. Safe with threads, and
+    /// its cost does not depend on the size of the parent. The default.
+    Spawn,
+    /// The child is a copy of this process, with everything in it. Refused while the process has
+    /// other threads, whose locks the child would inherit for ever locked.
+    Fork,
+    /// A small process, started by Spawn at the first use, forks children on request: as quick as a
+    /// fork, whatever the size of this process, and safe with threads.
+    ForkServer,
+}
+
+impl StartMethod {
+    /// Python's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            StartMethod::Spawn => "spawn",
+            StartMethod::Fork => "fork",
+            StartMethod::ForkServer => "forkserver",
+        }
+    }
+}
+
+impl fmt::Display for StartMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for StartMethod {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<StartMethod> {
+        all_start_methods()
+            .into_iter()
+            .find(|method| method.name() == name)
+            .ok_or_else(|| Error::invalid(format!("no start method {name:?}")))
+    }
+}
+
+/// 0 until one was chosen, else one more than the position in [`all_start_methods`].
+static CHOSEN: AtomicU8 = AtomicU8::new(0);
+
+/// The start methods, the default first.
+#[doc(alias = "get_all_start_methods")]
+pub fn all_start_methods() -> [StartMethod; 3] {
+    [StartMethod::Spawn, StartMethod::Fork, StartMethod::ForkServer]
+}
+
+/// Chooses the start method of everything that does not name its own. Once in a program: libraries
+/// can rely on it.
+///
+/// # Errors
+/// * [`Error::InvalidArgument`]: another one was chosen before.
+pub fn set_start_method(method: StartMethod) -> Result<()> {
+    let position = all_start_methods().iter().position(|&known| known == method).unwrap_or(0);
+    let chosen = position as u8 + 1;
+    match CHOSEN.compare_exchange(0, chosen, Ordering::Relaxed, Ordering::Relaxed) {
+        Err(before) if before != chosen => {
+            Err(Error::invalid("the start method was chosen already"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The start method of everything that does not name its own: Spawn, unless
+/// [`set_start_method`] chose another.
+#[doc(alias = "get_start_method")]
+pub fn start_method() -> StartMethod {
+    let chosen = CHOSEN.load(Ordering::Relaxed);
+    all_start_methods()[usize::from(chosen.saturating_sub(1))]
+}

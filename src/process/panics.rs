@@ -1,0 +1,58 @@
+//! Panics on their way to another process.
+
+use super::family;
+use crate::{Error, Result};
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+
+thread_local! {
+    /// Where and what the last panic of this thread was: the hook knows, the catcher does not.
+    static LAST: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
+}
+
+/// Whether a caught panic is also told on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// As every Rust program does, under the process's name.
+    OnStderr,
+    /// It reaches who waits for the result, and nobody else.
+    Silently,
+}
+
+/// Has this process remember where it panics.
+pub(crate) fn remember(report: Report) {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        note(info);
+        if report == Report::OnStderr {
+            eprintln!("Process {}:", family::identity().name);
+            before(info);
+        }
+    }));
+}
+
+fn note(info: &PanicHookInfo<'_>) {
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    LAST.with(|last| last.replace(Some((text(info.payload()), place))));
+}
+
+fn text(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("a value that is no text")
+        .to_owned()
+}
+
+/// Runs `f`; a panic is [`Error::Panicked`].
+pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
+        let noted = LAST.with(RefCell::take);
+        let (message, location) = noted.unwrap_or_else(|| (text(&*payload), String::new()));
+        // The value may panic once more when it is dropped.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+        Error::Panicked { message, location }
+    })
+}

@@ -1,0 +1,80 @@
+//! Start method Spawn: the program once more, from the start.
+
+use super::bootstrap::CHILD_VARIABLE;
+use super::child::{Born, Reaper};
+use super::control::{Control, Kind};
+use crate::codec::Payload;
+use crate::sys::process::{CONTROL_FD, CStrings, Image, Program};
+use crate::{Error, Result, sys};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
+
+/// Where the program's own file is.
+enum Source {
+    /// /proc/self/exe: the same file, whatever has become of its name.
+    Proc,
+    /// No /proc: a descriptor of the file, taken when `init` ran.
+    File(OwnedFd),
+    /// Neither: the name by which the program was started.
+    Name(CString),
+}
+
+static SOURCE: OnceLock<Option<Source>> = OnceLock::new();
+
+const PROC: &CStr = c"/proc/self/exe";
+
+/// Takes note of where the program is, while the name by which it was started still leads there.
+pub(crate) fn remember_program() {
+    source();
+}
+
+fn source() -> Option<&'static Source> {
+    SOURCE
+        .get_or_init(|| {
+            if std::fs::read_link("/proc/self/exe").is_ok() {
+                return Some(Source::Proc);
+            }
+            let name = sys::program::exec_path()?;
+            Some(match sys::fd::open_path(&name) {
+                Ok(file) => Source::File(file),
+                Err(_) => Source::Name(name),
+            })
+        })
+        .as_ref()
+}
+
+fn program() -> Result<Program<'static>> {
+    match source() {
+        Some(Source::Proc) => Ok(Program::Path(PROC)),
+        Some(Source::File(file)) => Ok(Program::Fd(file.as_fd())),
+        Some(Source::Name(name)) => Ok(Program::Path(name)),
+        None => Err(Error::invalid("the system does not tell where the program is")),
+    }
+}
+
+/// An input that is at its end: /dev/null, or where there is none, a pipe without a writer.
+pub(crate) fn empty_input() -> Result<OwnedFd> {
+    sys::fd::open_null()
+        .or_else(|_| sys::fd::pipe().map(|(reader, _)| reader).map_err(Error::os("pipe2")))
+}
+
+/// Starts the program anew; `payload` is what the child's `init` finds. All signals are blocked.
+pub(crate) fn start(payload: &Payload) -> Result<Born> {
+    let (control, theirs) = Control::pair()?;
+    control.send(Kind::Start, payload, false)?;
+    let stdin = empty_input()?;
+    let mut environment = sys::program::environment();
+    let name = CHILD_VARIABLE.as_bytes();
+    environment.retain(|variable| !variable.to_bytes().starts_with(name));
+    environment.extend(CString::new(format!("{CHILD_VARIABLE}={CONTROL_FD}")));
+    let image = Image {
+        program: program()?,
+        argv: &CStrings::new(sys::program::arguments()),
+        envp: &CStrings::new(environment),
+        stdio: [Some(stdin.as_fd()), None, None],
+        control: theirs.as_fd(),
+    };
+    let (pid, pidfd) = sys::process::spawn(&image).map_err(Error::os("clone and execve"))?;
+    Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: false, early: Vec::new() })
+}
