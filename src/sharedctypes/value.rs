@@ -54,7 +54,8 @@ impl<T: Plain> Value<T> {
     /// change one at a time.
     ///
     /// While the calling thread holds `lock`, itself or by another value's guard, borrowing this one is
-    /// [`Error::Deadlock`].
+    /// [`Error::Deadlock`]. That is what a plain [`Lock`] is asked for: under one that its holder may
+    /// acquire again, a second guard would borrow the same value exclusively a second time.
     ///
     /// # Errors
     /// As [`new`](Self::new).

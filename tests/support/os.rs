@@ -1,6 +1,7 @@
 //! The few system calls that the tests make themselves, and what /proc tells of a process.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -272,6 +273,20 @@ pub(crate) fn at_exit(handler: extern "C" fn()) {
     // SAFETY: the handler is a function of this executable, so it outlives every exit.
     let answer = unsafe { libc::atexit(handler) };
     assert!(answer == 0, "atexit");
+}
+
+/// Has the kernel make this process the parent of its descendants whose parents die.
+pub(crate) fn adopt_orphans() {
+    // SAFETY: the call takes numbers.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+}
+
+/// The children of all threads of this process, dead or alive, as /proc tells.
+pub(crate) fn children() -> BTreeSet<Pid> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")));
+    let all = lists.flatten().collect::<Vec<_>>().concat();
+    all.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Whether this process has any child, dead or alive; none is reaped.
