@@ -306,10 +306,13 @@ fn a_lock_scribbled_all_over_is_corrupt() {
 #[test]
 fn a_lock_held_by_a_thread_that_never_was_is_corrupt_and_no_hang() {
     let _watchdog = watchdog(LONG);
-    for word in [0x3fff_fffe_u32, 0xbfff_fffe, 0x8000_0000] {
+    // The last names nobody and says that somebody sleeps: to musl, that is free.
+    let words = [0x3fff_fffe_u32, 0xbfff_fffe, 0x8000_0000];
+    for word in &words[..if cfg!(target_env = "gnu") { 3 } else { 2 }] {
         let lock = Lock::new().unwrap();
         scribble(&lock, FUTEX, &word.to_ne_bytes());
-        assert!(lock.try_acquire().unwrap().is_none());
+        let tried = lock.try_acquire();
+        assert!(!matches!(tried, Ok(Some(_))), "{word:x}: {tried:?}");
         assert!(matches!(lock.acquire(), Err(Error::Corrupt { .. })), "{word:x}");
         assert!(matches!(lock.acquire_timeout(LONG), Err(Error::Corrupt { .. })), "{word:x}");
     }

@@ -40,7 +40,7 @@ fn a_child_changes<T: Plain + PartialEq + std::fmt::Debug>(before: T, after: T) 
 fn values_changed_by_a_child_are_seen_by_the_parent() {
     let _watchdog = watchdog(LONG);
     a_child_changes(-7, 239_847_892_i32);
-    a_child_changes(-1.5, 3.141_592_7);
+    a_child_changes(-1.5, std::f64::consts::PI);
     a_child_changes(1_i16, i16::MIN);
     a_child_changes(1_u64 << 33, u64::MAX);
     a_child_changes(b'a', b'z');

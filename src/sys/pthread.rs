@@ -160,7 +160,12 @@ impl Mutex {
             libc::EBUSY | libc::ETIMEDOUT => Ok(Acquired::No),
             libc::EOWNERDEAD => {
                 // SAFETY: (mutex-1) EOWNERDEAD also means that this thread holds the mutex now.
-                code_result(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) })?;
+                let mended = code_result(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) });
+                if mended.is_err() {
+                    // The word was scribbled over: whoever is refused must not hold the mutex.
+                    let _ = self.unlock();
+                }
+                mended?;
                 Ok(Acquired::OwnerDied)
             }
             code => Err(io::Error::from_raw_os_error(code)),
