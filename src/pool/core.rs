@@ -14,6 +14,7 @@ use crate::sys::poll::Epoll;
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Error, Result, sys};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(crate) struct Core {
     epoll: Epoll,
     /// The process whose pool it is: a fork of that one has a copy that it cannot use.
     creator: u32,
+    /// How many tasks were put or wait to be, of which nothing was heard.
+    outstanding: AtomicUsize,
     state: Mutex<State>,
     /// Something was delivered, or nobody looks after the pool.
     changed: Condvar,
@@ -43,8 +46,8 @@ struct State {
     /// `first` on.
     pending: VecDeque<Option<Pending>>,
     first: u64,
-    /// How many of `pending` there are.
-    outstanding: usize,
+    /// Tasks to be put again, for which the ring had no room when their worker died.
+    backlog: Vec<Pending>,
     /// Deaths in a row of workers that had not finished a single task.
     fruitless: usize,
     counters: Counters,
@@ -96,7 +99,7 @@ impl Core {
             sleepers: 0,
             pending: VecDeque::new(),
             first: 0,
-            outstanding: 0,
+            backlog: Vec::new(),
             fruitless: 0,
             counters: Counters::default(),
         };
@@ -106,6 +109,7 @@ impl Core {
             retries,
             epoll,
             creator: sys::process::id(),
+            outstanding: AtomicUsize::new(0),
             state: Mutex::new(state),
             changed: Condvar::new(),
         };
@@ -130,6 +134,15 @@ impl Core {
 
     pub(crate) fn processes(&self) -> usize {
         self.processes
+    }
+
+    /// Python's name of the pool's state.
+    pub(crate) fn phase_name(&self) -> &'static str {
+        match self.state().phase {
+            Phase::Running => "RUN",
+            Phase::Closed => "CLOSE",
+            Phase::Over => "TERMINATE",
+        }
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -171,6 +184,7 @@ impl Core {
                     let job = job.clone();
                     let retries = self.retries;
                     state.note(number, Pending { job, part, items, again, retries });
+                    self.outstanding.fetch_add(1, Ordering::Relaxed);
                     state.counters.submitted += 1;
                     return Ok(());
                 }
@@ -184,7 +198,11 @@ impl Core {
 
     /// Looks after the pool, or sleeps while another thread does, until `done` says so (true) or the
     /// deadline passes (false).
-    pub(crate) fn attend(&self, deadline: Deadline, mut done: impl FnMut() -> bool) -> Result<bool> {
+    pub(crate) fn attend(
+        &self,
+        deadline: Deadline,
+        mut done: impl FnMut() -> bool,
+    ) -> Result<bool> {
         self.check_creator()?;
         loop {
             let mut state = self.state();
@@ -192,29 +210,36 @@ impl Core {
             if done() {
                 return Ok(true);
             }
-            if deadline.has_passed() {
-                return Ok(false);
-            }
             if state.attended {
+                if deadline.has_passed() {
+                    return Ok(false);
+                }
                 state.sleepers += 1;
                 drop(self.sleep(state, deadline));
                 continue;
             }
             state.attended = true;
             drop(state);
-            let attendance = Attendance(self);
-            let outcome = self.look_after(deadline, &mut done);
-            drop(attendance);
-            return outcome;
+            let _attendance = Attendance(self);
+            return self.look_after(deadline, &mut done);
         }
     }
 
+    /// Takes in what has arrived, if no other thread does so anyway.
+    pub(crate) fn collect(&self) -> Result<()> {
+        self.check_creator()?;
+        let mut state = self.state();
+        if state.attended {
+            return Ok(());
+        }
+        state.attended = true;
+        drop(state);
+        let _attendance = Attendance(self);
+        self.look_after(Deadline::now(), &mut || false).map(drop)
+    }
+
     /// Sleeps until something has changed.
-    fn sleep<'a>(
-        &self,
-        state: MutexGuard<'a, State>,
-        deadline: Deadline,
-    ) -> MutexGuard<'a, State> {
+    fn sleep<'a>(&self, state: MutexGuard<'a, State>, deadline: Deadline) -> MutexGuard<'a, State> {
         let mut state = match deadline.remaining() {
             None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             Some(left) => {
@@ -241,7 +266,11 @@ impl Core {
             if deadline.has_passed() {
                 return Ok(false);
             }
+            self.put_backlog()?;
             if !self.plan.results.prepare_sleep()? {
+                if self.plan.results.is_closed() {
+                    return Ok(done());
+                }
                 continue;
             }
             self.epoll.wait(deadline, &mut ready).map_err(Error::os("epoll_wait"))?;
@@ -275,6 +304,7 @@ impl Core {
         // A worker that was killed after it handed over a result may have been taken for one that had
         // not; its task has then run twice, and counts once.
         let Some(pending) = state.settle(number) else { return Ok(true) };
+        self.outstanding.fetch_sub(1, Ordering::Relaxed);
         state.counters.done += 1;
         state.fruitless = 0;
         drop(state);
@@ -331,15 +361,14 @@ impl Core {
     fn bereave(&self, task: u64, pid: u32, status: ExitStatus) -> Result<()> {
         let mut state = self.state();
         let Some(mut pending) = state.settle(task) else { return Ok(()) };
-        if let (Some(again), 1..) = (pending.again.take(), pending.retries) {
-            if let Ok(number) = self.plan.tasks.put(&again, Deadline::now()) {
-                pending.again = Some(again);
-                pending.retries -= 1;
-                state.counters.retried += 1;
-                state.note(number, pending);
-                return Ok(());
-            }
+        if pending.again.is_some() && pending.retries > 0 {
+            pending.retries -= 1;
+            state.counters.retried += 1;
+            state.backlog.push(pending);
+            drop(state);
+            return self.put_backlog();
         }
+        self.outstanding.fetch_sub(1, Ordering::Relaxed);
         state.counters.lost += 1;
         drop(state);
         let loss = Loss::WorkerDied { pid, status };
@@ -348,16 +377,38 @@ impl Core {
         Ok(())
     }
 
+    /// Puts again what lost its worker, as far as there is room.
+    fn put_backlog(&self) -> Result<()> {
+        let mut state = self.state();
+        while let Some(pending) = state.backlog.pop() {
+            let Some(task) = &pending.again else { continue };
+            match self.plan.tasks.put(task, Deadline::now()) {
+                Ok(number) => state.note(number, pending),
+                Err(Error::Full) => {
+                    state.backlog.push(pending);
+                    return Ok(());
+                }
+                Err(error) => {
+                    state.backlog.push(pending);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Starts a worker in a dead one's place, as long as there can be something to do.
     fn replace(&self, status: ExitStatus) -> Result<()> {
         let mut state = self.state();
-        let idle = state.phase != Phase::Running && state.outstanding == 0;
+        let idle = state.phase != Phase::Running && !self.is_busy();
         if state.phase == Phase::Over || idle {
             return Ok(());
         }
         if state.fruitless > 3 * self.processes + 10 {
             drop(state);
-            self.fail(&format!("workers end before they have done anything: the last one {status}"));
+            self.fail(&format!(
+                "workers end before they have done anything: the last one {status}"
+            ));
             return Ok(());
         }
         state.counters.replaced += 1;
@@ -397,13 +448,21 @@ impl Core {
         let mut state = self.state();
         state.phase = Phase::Over;
         state.crew.terminate();
-        state.outstanding = 0;
-        let pending: Vec<Pending> = state.pending.drain(..).flatten().collect();
+        let mut pending: Vec<Pending> = state.pending.drain(..).flatten().collect();
+        pending.append(&mut state.backlog);
         drop(state);
         for pending in pending {
             pending.job.lose(pending.part, pending.items, loss.error(), loss);
         }
-        self.changed.notify_all();
+        self.outstanding.store(0, Ordering::Relaxed);
+        // Wakes the thread that attends, which finds everything lost.
+        let _ = self.plan.results.close();
+        self.tell();
+    }
+
+    /// Whether there are tasks of which nothing was heard.
+    fn is_busy(&self) -> bool {
+        self.outstanding.load(Ordering::Relaxed) > 0
     }
 
     /// Waits until everything that was put is done and the workers have left.
@@ -411,13 +470,10 @@ impl Core {
         if self.state().phase == Phase::Running {
             return Err(Error::invalid("join of a pool that was neither closed nor terminated"));
         }
-        self.attend(Deadline::NEVER, || false_if_locked(&self.state))?;
-        Ok(())
+        self.attend(Deadline::NEVER, || !self.is_busy())?;
+        self.plan.tasks.close()?;
+        self.state().crew.dismiss()
     }
-}
-
-fn false_if_locked(_: &Mutex<State>) -> bool {
-    false
 }
 
 /// Ends the attendance of the thread that has it, also when that panics.
@@ -441,14 +497,12 @@ impl State {
         }
         debug_assert_eq!(number, self.first + self.pending.len() as u64, "one producer puts tasks");
         self.pending.push_back(Some(pending));
-        self.outstanding += 1;
     }
 
     /// Takes out the task under `number`, if nothing was heard of it before.
     fn settle(&mut self, number: u64) -> Option<Pending> {
         let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
         let pending = self.pending.get_mut(at)?.take()?;
-        self.outstanding -= 1;
         while let Some(None) = self.pending.front() {
             self.pending.pop_front();
             self.first += 1;

@@ -121,7 +121,8 @@ impl Crew {
         let Some(status) = self.workers[at].child.try_wait()? else { return Ok(None) };
         let worker = self.workers.swap_remove(at);
         let _ = epoll.remove(worker.child.as_fd());
-        if let Some(page) = self.pages.iter().position(|page| std::ptr::eq(&**page, &*worker.page)) {
+        if let Some(page) = self.pages.iter().position(|page| std::ptr::eq(&**page, &*worker.page))
+        {
             self.free.push((page, worker.slot));
         }
         Ok(Some((worker, status)))
@@ -140,6 +141,14 @@ impl Crew {
             }
         }
         self.workers.clear();
+    }
+
+    /// Waits for all workers, which have been told that there is nothing more to do.
+    pub(crate) fn dismiss(&mut self) -> Result<()> {
+        for worker in self.workers.drain(..) {
+            worker.child.wait()?;
+        }
+        Ok(())
     }
 
     fn signal_all(&self, signal: i32) {

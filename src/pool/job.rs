@@ -9,7 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// What became of a task that gave no result of its own.
 #[derive(Clone, Debug)]
 pub(crate) enum Loss {
-    WorkerDied { pid: u32, status: ExitStatus },
+    WorkerDied {
+        pid: u32,
+        status: ExitStatus,
+    },
     PoolClosed,
     /// The pool could not go on.
     PoolFailed(String),
@@ -93,6 +96,71 @@ impl<R: Decode + Send> Job for Single<R> {
     }
 }
 
+/// The results of a chunk of tasks.
+#[derive(Debug)]
+pub(crate) enum Part<R> {
+    /// Every one is a value.
+    Values(Vec<R>),
+    /// Some are errors.
+    Mixed(Vec<Result<R>>),
+}
+
+impl<R> Part<R> {
+    /// Appends the values to `values`; gives the first error, if there is one.
+    pub(crate) fn append_to(self, values: &mut Vec<R>) -> Result<()> {
+        match self {
+            Part::Values(mut own) if values.is_empty() && values.capacity() <= own.capacity() => {
+                std::mem::swap(values, &mut own);
+            }
+            Part::Values(own) => values.extend(own),
+            Part::Mixed(results) => {
+                for result in results {
+                    values.push(result?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Part::Values(values) => values.len(),
+            Part::Mixed(results) => results.len(),
+        }
+    }
+
+    pub(crate) fn is_success(&self) -> bool {
+        match self {
+            Part::Values(_) => true,
+            Part::Mixed(results) => results.iter().all(Result::is_ok),
+        }
+    }
+}
+
+impl<R: Decode> Part<R> {
+    /// What a worker made of a chunk of `items` tasks.
+    fn decode(items: usize, decoder: &mut Decoder<'_>) -> Part<R> {
+        let all = bool::decode(decoder);
+        if let Ok(true) = all {
+            match Vec::decode(decoder) {
+                Ok(values) if values.len() == items => return Part::Values(values),
+                Ok(_) => return Part::broken(items, &Error::decode("results of other tasks")),
+                Err(error) => return Part::broken(items, &error),
+            }
+        }
+        let one = |decoder: &mut Decoder<'_>| match bool::decode(decoder) {
+            Ok(true) => R::decode(decoder),
+            Ok(false) => Err(<Error as Decode>::decode(decoder).unwrap_or_else(|error| error)),
+            Err(error) => Err(error),
+        };
+        Part::Mixed((0..items).map(|_| one(decoder)).collect())
+    }
+
+    fn broken(items: usize, error: &Error) -> Part<R> {
+        Part::Mixed((0..items).map(|_| Err(Error::decode(error.to_string()))).collect())
+    }
+}
+
 /// The results of a `map` or `imap`, part by part.
 pub(crate) struct Inbox<R> {
     ordered: bool,
@@ -101,7 +169,7 @@ pub(crate) struct Inbox<R> {
 
 struct InboxState<R> {
     /// In order: the parts from `first` on. As they come: each that has come, and `first` is no matter.
-    parts: VecDeque<Option<Vec<Result<R>>>>,
+    parts: VecDeque<Option<Part<R>>>,
     first: u64,
     /// Parts that have arrived, taken or not.
     arrived: u64,
@@ -128,7 +196,7 @@ impl<R> Inbox<R> {
     }
 
     /// The next part, in order or as they come.
-    pub(crate) fn take(&self) -> Option<Vec<Result<R>>> {
+    pub(crate) fn take(&self) -> Option<Part<R>> {
         let mut state = self.state();
         if !matches!(state.parts.front(), Some(Some(_))) {
             return None;
@@ -137,7 +205,12 @@ impl<R> Inbox<R> {
         state.parts.pop_front().flatten()
     }
 
-    fn put(&self, part: u64, results: Vec<Result<R>>) {
+    /// Whether nothing that has arrived and was not taken is an error.
+    pub(crate) fn is_success(&self) -> bool {
+        self.state().parts.iter().flatten().all(Part::is_success)
+    }
+
+    fn put(&self, part: u64, results: Part<R>) {
         let mut state = self.state();
         state.arrived += 1;
         if !self.ordered {
@@ -154,18 +227,13 @@ impl<R> Inbox<R> {
 
 impl<R: Decode + Send> Job for Inbox<R> {
     fn deliver(&self, part: u64, items: usize, decoder: &mut Decoder<'_>) {
-        let one = |decoder: &mut Decoder<'_>| match bool::decode(decoder) {
-            Ok(true) => R::decode(decoder),
-            Ok(false) => Err(<Error as Decode>::decode(decoder).unwrap_or_else(|error| error)),
-            Err(error) => Err(error),
-        };
-        self.put(part, (0..items).map(|_| one(decoder)).collect());
+        self.put(part, Part::decode(items, decoder));
     }
 
     fn lose(&self, part: u64, items: usize, error: Error, loss: &Loss) {
         let mut results: Vec<Result<R>> = (1..items).map(|_| Err(loss.error())).collect();
         results.insert(0, Err(error));
-        self.put(part, results);
+        self.put(part, Part::Mixed(results));
     }
 }
 
@@ -176,14 +244,17 @@ mod tests {
 
     fn deliver(inbox: &Inbox<u32>, part: u64, values: &[u32]) {
         let mut payload = Payload::default();
-        for value in values {
-            payload.push(&(true, *value)).unwrap();
-        }
+        payload.push(&true).unwrap();
+        payload.push(values).unwrap();
         inbox.deliver(part, values.len(), &mut Decoder::new(&payload.bytes, &mut payload.fds));
     }
 
     fn taken(inbox: &Inbox<u32>) -> Option<Vec<u32>> {
-        inbox.take().map(|part| part.into_iter().map(Result::unwrap).collect())
+        inbox.take().map(|part| {
+            let mut values = Vec::new();
+            part.append_to(&mut values).unwrap();
+            values
+        })
     }
 
     #[test]
@@ -205,7 +276,8 @@ mod tests {
         inbox.lose(0, 3, Error::PoolClosed, &Loss::PoolClosed);
         let part = inbox.take().unwrap();
         assert_eq!(part.len(), 3);
-        assert!(part.iter().all(|result| matches!(result, Err(Error::PoolClosed))));
+        let Part::Mixed(results) = part else { panic!("{part:?}") };
+        assert!(results.iter().all(|result| matches!(result, Err(Error::PoolClosed))));
     }
 
     #[test]

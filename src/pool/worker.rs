@@ -105,6 +105,7 @@ crate::message! {
     }
 
     /// A function with its arguments, encoded.
+    #[derive(Debug)]
     pub(crate) struct Call {
         pub(crate) entry: Location,
         pub(crate) bytes: Vec<u8>,
@@ -151,7 +152,10 @@ impl Call {
 }
 
 /// Runs the task in `message`. `known` is the entry point of the last one, most likely the same.
-fn run(message: &mut Payload, known: &mut Option<(Location, &'static EntryPoint)>) -> Result<Payload> {
+fn run(
+    message: &mut Payload,
+    known: &mut Option<(Location, &'static EntryPoint)>,
+) -> Result<Payload> {
     let mut decoder = Decoder::new(&message.bytes, &mut message.fds);
     let location = Location::decode(&mut decoder)?;
     let entry = match *known {
@@ -200,36 +204,88 @@ fn stamp(payload: &mut Payload, task: u64, tag: Tag) {
     payload.bytes[8] = tag as u8;
 }
 
-/// The entry of a chunk of tasks: the number of them, then each one's arguments; the results, one by
-/// one, each with a word whether it is one.
-pub(crate) struct Chunk<F, A, R>(PhantomData<fn(F, A) -> R>);
+/// How an item of a chunk becomes arguments.
+pub(crate) trait Apply<F, T, R>: 'static {
+    fn call(function: F, item: T) -> R;
+}
 
-impl<F, A, R> Entry for Chunk<F, A, R>
-where
-    F: Target<A, R>,
-    A: Decode + 'static,
-    R: Encode + 'static,
-{
-    fn run(decoder: &mut Decoder<'_>, result: &mut Payload) -> Result<()> {
-        for _ in 0..decoder.len()? {
-            let arguments = A::decode(decoder)?;
-            // One that panics, or whose result cannot be encoded, does not take the others with it.
-            let outcome = panics::catch(|| instance::<F>().call(arguments));
-            if let Err(error) = outcome.and_then(|value| push_done(result, &value)) {
-                result.push(&false)?;
-                result.push(&error)?;
-            }
-        }
-        Ok(())
+/// The item is the one argument: `map`.
+pub(crate) struct Alone;
+
+impl<F: Target<(T,), R>, T, R> Apply<F, T, R> for Alone {
+    fn call(function: F, item: T) -> R {
+        function.call((item,))
     }
 }
 
-fn push_done<R: Encode>(result: &mut Payload, value: &R) -> Result<()> {
+/// The item is a tuple of arguments: `starmap`.
+pub(crate) struct Unpacked;
+
+impl<F: Target<T, R>, T, R> Apply<F, T, R> for Unpacked {
+    fn call(function: F, item: T) -> R {
+        function.call(item)
+    }
+}
+
+/// The entry of a chunk of tasks: a vector of items in, and out what [`Part`](super::job::Part) reads.
+pub(crate) struct Chunk<F, T, R, M>(PhantomData<fn(F, T, M) -> R>);
+
+impl<F, T, R, M> Entry for Chunk<F, T, R, M>
+where
+    F: Copy + Send + Sync + 'static,
+    T: Decode + 'static,
+    R: Encode + 'static,
+    M: Apply<F, T, R>,
+{
+    fn run(decoder: &mut Decoder<'_>, result: &mut Payload) -> Result<()> {
+        let items = Vec::<T>::decode(decoder)?;
+        let call = |item| panics::catch(|| M::call(instance::<F>(), item));
+        let mut values = Vec::with_capacity(items.len());
+        let mut items = items.into_iter();
+        let mut failed = None;
+        for item in items.by_ref() {
+            match call(item) {
+                Ok(value) => values.push(value),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        let Some(error) = failed else { return push_all(result, &values) };
+        // One that panics does not take the others with it.
+        let before = values.into_iter().map(Ok);
+        let after = items.map(call);
+        push_each(result, before.chain([Err(error)]).chain(after))
+    }
+}
+
+/// Every task has a value: they go as one vector, in one copy where they are plain numbers.
+fn push_all<R: Encode>(result: &mut Payload, values: &Vec<R>) -> Result<()> {
     let before = result.bytes.len();
     result.push(&true)?;
-    let pushed = result.push(value);
-    if pushed.is_err() {
-        result.bytes.truncate(before);
+    if result.push(values).is_ok() {
+        return Ok(());
     }
-    pushed
+    // One of them cannot be encoded: find out which.
+    result.bytes.truncate(before);
+    push_each(result, values.iter().map(Ok))
+}
+
+/// One by one, each with a word whether it is a value.
+fn push_each<R: Encode>(
+    result: &mut Payload,
+    outcomes: impl Iterator<Item = Result<R>>,
+) -> Result<()> {
+    result.push(&false)?;
+    for outcome in outcomes {
+        let before = result.bytes.len();
+        result.push(&true)?;
+        if let Err(error) = outcome.and_then(|value| result.push(&value)) {
+            result.bytes.truncate(before);
+            result.push(&false)?;
+            result.push(&error)?;
+        }
+    }
+    Ok(())
 }

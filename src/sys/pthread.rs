@@ -180,11 +180,17 @@ impl Mutex {
     }
 
     /// `pthread_mutex_lock`, or its timed form on the monotonic clock. The holder gets EDEADLK.
+    ///
+    /// musl forgets the mutex that it is about to unlock before it wakes a waiter: killed in between, it
+    /// leaves the waiter asleep beside a free mutex. There a wait without end is made of waits of a
+    /// slice each, so that such a death costs one slice.
     pub(crate) fn lock(&self, deadline: Deadline) -> io::Result<Acquired> {
         match deadline.remaining() {
-            // SAFETY: (mutex-1)
-            None => self.sort(unsafe { libc::pthread_mutex_lock(self.as_ptr()) }),
-            Some(left) => self.lock_within(left),
+            None if cfg!(target_env = "gnu") => {
+                // SAFETY: (mutex-1)
+                self.sort(unsafe { libc::pthread_mutex_lock(self.as_ptr()) })
+            }
+            left => self.lock_within(left.unwrap_or(std::time::Duration::MAX)),
         }
     }
 
@@ -200,7 +206,7 @@ impl Mutex {
     /// that is stepped during the wait does not matter; slices bound what a step just before it costs.
     #[cfg(not(target_env = "gnu"))]
     fn lock_within(&self, left: std::time::Duration) -> io::Result<Acquired> {
-        const SLICE: std::time::Duration = std::time::Duration::from_secs(1);
+        const SLICE: std::time::Duration = std::time::Duration::from_millis(100);
         let deadline = Deadline::after(left);
         loop {
             let left = deadline.remaining().unwrap_or(SLICE);

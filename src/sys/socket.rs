@@ -281,6 +281,21 @@ fn number(socket: BorrowedFd<'_>, option: i32) -> io::Result<i32> {
     Ok(number)
 }
 
+/// `setsockopt(SO_PEEK_OFF)`: where the next peek looks, in bytes of the messages that wait.
+pub(crate) fn set_peek_offset(socket: BorrowedFd<'_>, offset: i32) -> io::Result<()> {
+    // SAFETY: `offset` is readable for its length, which is passed.
+    errno_result(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEEK_OFF,
+            (&raw const offset).cast(),
+            std::mem::size_of::<i32>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
 /// Takes ownership of descriptor `number`, which this process was given by its parent, if it is a
 /// socket that keeps message boundaries (`SO_TYPE`).
 pub(crate) fn inherited_seqpacket(number: RawFd) -> Option<OwnedFd> {
@@ -350,6 +365,23 @@ mod tests {
         assert_eq!(fd::read(read.as_fd(), &mut [0]).unwrap(), 0, "a write end is still open");
         let dont_wait = Receive { dont_wait: true, ..Receive::default() };
         assert_eq!(errno(take(&socket, &mut fds, dont_wait)), Some(libc::EAGAIN));
+    }
+
+    #[test]
+    fn a_peek_looks_at_the_message_at_its_offset() {
+        let socket = loopback().unwrap();
+        for text in [b"a", b"b", b"c"] {
+            send(socket.as_fd(), &[io::IoSlice::new(text)], &[], false).unwrap();
+        }
+        let peek = Receive { peek: true, dont_wait: true, ..Receive::default() };
+        for (offset, wanted) in [(2, b'c'), (0, b'a'), (1, b'b'), (0, b'a')] {
+            set_peek_offset(socket.as_fd(), offset).unwrap();
+            assert_eq!(take(&socket, &mut Vec::new(), peek).unwrap().1, wanted);
+        }
+        set_peek_offset(socket.as_fd(), 3).unwrap();
+        assert_eq!(errno(take(&socket, &mut Vec::new(), peek)), Some(libc::EAGAIN));
+        let (pipe, _write) = fd::pipe().unwrap();
+        assert_eq!(errno(set_peek_offset(pipe.as_fd(), 0)), Some(libc::ENOTSOCK));
     }
 
     #[test]

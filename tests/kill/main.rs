@@ -10,6 +10,7 @@
 //! `MULTIPROC_KILLS=N` is the length of a storm, `MULTIPROC_SEED=N` repeats a storm's choices.
 
 mod proof;
+mod queue;
 mod raw_lock;
 mod report;
 mod step;
@@ -55,6 +56,23 @@ const TESTS: &[(&str, fn())] = &[
         "value::it_is_handed_on_and_told_of_from_every_instruction",
         value::it_is_handed_on_and_told_of_from_every_instruction,
     ),
+    ("queue::put_beside_sleeping_getters", queue::put_beside_sleeping_getters),
+    (
+        "queue::put_that_grows_beside_a_sleeping_getter",
+        queue::put_that_grows_beside_a_sleeping_getter,
+    ),
+    ("queue::close_beside_sleeping_getters", queue::close_beside_sleeping_getters),
+    ("queue::get_beside_sleeping_putters", queue::get_beside_sleeping_putters),
+    (
+        "queue::get_that_leaves_a_segment_beside_sleeping_putters",
+        queue::get_that_leaves_a_segment_beside_sleeping_putters,
+    ),
+    ("queue::close_beside_sleeping_putters", queue::close_beside_sleeping_putters),
+    ("queue::a_getter_that_was_woken_is_replaced", queue::a_getter_that_was_woken_is_replaced),
+    ("queue::a_putter_that_was_woken_is_replaced", queue::a_putter_that_was_woken_is_replaced),
+    ("queue::get_that_shrinks", queue::get_that_shrinks),
+    ("queue::put_of_a_descriptor", queue::put_of_a_descriptor),
+    ("queue::a_storm_loses_and_repeats_no_message", queue::a_storm_loses_and_repeats_no_message),
 ];
 
 /// What the command line asks for.
