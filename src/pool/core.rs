@@ -154,6 +154,12 @@ impl Core {
         self.state().crew.workers().iter().map(look).collect()
     }
 
+    pub(crate) fn kill_worker(&self, pid: u32) -> bool {
+        let state = self.state();
+        let worker = state.crew.workers().iter().find(|worker| worker.pid() == pid);
+        worker.is_some_and(|worker| worker.kill().is_ok())
+    }
+
     pub(crate) fn check_creator(&self) -> Result<()> {
         if self.creator == sys::process::id() { Ok(()) } else { Err(Error::ForeignProcess) }
     }

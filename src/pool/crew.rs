@@ -35,6 +35,11 @@ impl Worker {
         self.child.pid()
     }
 
+    /// Sends SIGKILL, through the pidfd: never to another process that was given the same pid.
+    pub(crate) fn kill(&self) -> Result<()> {
+        self.child.kill()
+    }
+
     pub(crate) fn slot(&self) -> &Slot {
         &self.page[self.slot]
     }

@@ -352,6 +352,13 @@ impl Pool {
         Snapshot { workers, counters: self.core.counters() }
     }
 
+    /// Kills one worker, by its pid as [`snapshot`](Self::snapshot) gives it, as if it had crashed: its
+    /// task fails or is tried again, and it is replaced. False if it is no worker of this pool, or none
+    /// any more.
+    pub fn kill_worker(&self, pid: u32) -> bool {
+        self.core.kill_worker(pid)
+    }
+
     /// Takes no further tasks. What was handed in is still done.
     pub fn close(&self) {
         self.core.close();
