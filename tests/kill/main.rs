@@ -18,6 +18,7 @@ mod storm;
 #[path = "../support/mod.rs"]
 mod support;
 mod trace;
+mod value;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -51,6 +52,10 @@ const TESTS: &[(&str, fn())] = &[
         raw_lock::it_is_handed_on_from_every_instruction_of_its_holder,
     ),
     ("raw_lock::a_storm_loses_no_count", raw_lock::a_storm_loses_no_count),
+    (
+        "value::it_is_handed_on_and_told_of_from_every_instruction",
+        value::it_is_handed_on_and_told_of_from_every_instruction,
+    ),
     ("queue::put_beside_sleeping_getters", queue::put_beside_sleeping_getters),
     (
         "queue::put_that_grows_beside_a_sleeping_getter",

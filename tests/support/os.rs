@@ -315,3 +315,34 @@ pub(crate) fn leak_a_memory_mapping() {
     // SAFETY: `fd` was made above and is nobody else's.
     unsafe { libc::close(fd) };
 }
+
+/// Waits until `pid` is seen asleep twice without having run in between.
+pub(crate) fn wait_until_asleep(pid: Pid) {
+    let mut before = Sight::Running;
+    loop {
+        let now = look(pid);
+        assert_ne!(now, Sight::Gone, "{pid} ended instead of sleeping");
+        if now != Sight::Running && now == before {
+            return;
+        }
+        before = now;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits for `pid` to end, for as long as it takes.
+pub(crate) fn wait(pid: Pid) -> Status {
+    loop {
+        match wait_or_tick(pid) {
+            Some(Status::Stopped(_)) | None => {}
+            Some(status) => return status,
+        }
+    }
+}
+
+/// Lets this process open no descriptor beyond those numbered below `count`.
+pub(crate) fn limit_descriptors(count: u64) {
+    let limit = libc::rlimit { rlim_cur: count as _, rlim_max: count as _ };
+    // SAFETY: `limit` is one record, which the call reads.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+}
