@@ -38,6 +38,7 @@
 //! | messages | [`Queue`], [`Connection`], [`pipe`] |
 //! | turns | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
 //! | shared memory | [`Value`], [`Array`], [`Shared`], [`Region`], [`SharedBytes`] |
+//! | memory with a name | [`SharedMemory`], [`ShareableList`] |
 //! | values as bytes | [`Encode`], [`Decode`], [`message!`], [`Object`] |
 //!
 //! Everything that blocks comes in three forms, such as `get`, `try_get` and `get_timeout`. Timeouts
@@ -59,6 +60,7 @@ pub mod pool;
 pub mod process;
 mod queue;
 mod region;
+pub mod shared_memory;
 pub mod sharedctypes;
 pub mod sync;
 mod sys;
@@ -75,6 +77,7 @@ pub use process::{
 };
 pub use queue::{Builder as QueueBuilder, Iter as QueueIter, Queue};
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
+pub use shared_memory::{ShareableIter, ShareableList, SharedMemory, SharedMemoryManager};
 pub use sharedctypes::{Array, ArrayGuard, Value, ValueGuard};
 pub use sync::{
     Barrier, BarrierBreak, BarrierBuilder, BoundedSemaphore, Condition, ConditionGuard, Event,
