@@ -37,7 +37,7 @@
 //! | workers | [`Pool`], [`AsyncResult`], [`Imap`] |
 //! | messages | [`Queue`], [`Connection`], [`pipe`] |
 //! | turns | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
-//! | shared memory | [`Value`], [`Array`], [`Shared`], [`Region`], [`SharedBytes`] |
+//! | shared memory | [`Value`], [`Array`], [`RawValue`], [`RawArray`], [`Shared`], [`Region`], [`SharedBytes`] |
 //! | memory with a name | [`SharedMemory`], [`ShareableList`] |
 //! | values as bytes | [`Encode`], [`Decode`], [`message!`], [`Object`] |
 //!
@@ -78,7 +78,7 @@ pub use process::{
 pub use queue::{Builder as QueueBuilder, Iter as QueueIter, Queue};
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
 pub use shared_memory::{ShareableIter, ShareableList, SharedMemory, SharedMemoryManager};
-pub use sharedctypes::{Array, ArrayGuard, Value, ValueGuard};
+pub use sharedctypes::{Array, ArrayGuard, RawArray, RawValue, Value, ValueGuard};
 pub use sync::{
     Barrier, BarrierBreak, BarrierBuilder, BoundedSemaphore, Condition, ConditionGuard, Event,
     Lock, LockGuard, Permit, RLock, RLockGuard, RawSemaphore, Semaphore,
