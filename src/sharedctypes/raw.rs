@@ -268,7 +268,7 @@ impl<T: Plain> RawArray<T> {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn store(&self, start: usize, items: &[T]) -> Result<()> {
-        let end = start.checked_add(items.len()).unwrap_or(usize::MAX);
+        let end = start.saturating_add(items.len());
         check_range(start..end, self.len())?;
         self.items.set_all(start, items);
         Ok(())
