@@ -286,9 +286,15 @@ fn many() {
 
 fn main() {
     print_head();
-    free();
-    contended(2);
-    contended(4);
-    round_trips();
-    many();
+    // Their names as arguments choose among them.
+    let parts: [(&str, &dyn Fn()); 5] = [
+        ("free", &free),
+        ("contended", &|| contended(2)),
+        ("contended", &|| contended(4)),
+        ("round_trips", &round_trips),
+        ("many", &many),
+    ];
+    let chosen = |name: &str| std::env::args().any(|argument| argument == name);
+    let all = !parts.iter().any(|(name, _)| chosen(name));
+    parts.iter().filter(|(name, _)| all || chosen(name)).for_each(|(_, run)| run());
 }

@@ -78,7 +78,10 @@ impl RLock {
     /// * [`Error::Corrupt`]: the lock's memory was scribbled over.
     #[inline]
     pub fn acquire(&self) -> Result<RLockGuard<'_>> {
-        self.acquire_until(Deadline::NEVER)?.ok_or(Error::TimeoutError)
+        if self.is_held_here() {
+            return self.again();
+        }
+        Ok(self.first(self.state.lock.acquire()?))
     }
 
     /// Acquires the lock if nobody else holds it; `None` if somebody does.
@@ -127,6 +130,7 @@ impl RLock {
     }
 
     /// One more guard for the holder.
+    #[inline(never)]
     fn again(&self) -> Result<RLockGuard<'_>> {
         // Relaxed, here and below: the mutex orders what concerns anybody else.
         let depth = self.state.depth.load(Ordering::Relaxed);
