@@ -1,0 +1,111 @@
+//! What is promised of killed processes, tried by killing them: at each instruction, and at random.
+//!
+//! The harness forks, so it is single-threaded and has its own `main` (`harness = false`), which
+//! speaks the part of libtest's language that cargo and its users do.
+//!
+//! `MULTIPROC_KILL=full` steps by single instructions everywhere (a number is taken for the stride),
+//! `MULTIPROC_KILLS=N` is the length of a storm, `MULTIPROC_SEED=N` repeats a storm's choices.
+
+mod proof;
+mod step;
+mod storm;
+#[path = "../support/mod.rs"]
+mod support;
+mod trace;
+
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// The tests, in the order they run.
+const TESTS: &[(&str, fn())] = &[
+    (
+        "proof::a_robust_mutex_is_handed_on_from_every_instruction",
+        proof::a_robust_mutex_is_handed_on_from_every_instruction,
+    ),
+    ("proof::publishing_before_waking_is_found_out", proof::publishing_before_waking_is_found_out),
+    (
+        "proof::a_victim_that_sleeps_is_killed_there_and_stepped_on_after_it_is_woken",
+        proof::a_victim_that_sleeps_is_killed_there_and_stepped_on_after_it_is_woken,
+    ),
+    (
+        "proof::a_storm_over_a_robust_mutex_loses_no_count",
+        proof::a_storm_over_a_robust_mutex_loses_no_count,
+    ),
+    (
+        "proof::a_storm_finds_a_lock_that_dies_with_its_holder",
+        proof::a_storm_finds_a_lock_that_dies_with_its_holder,
+    ),
+];
+
+/// What the command line asks for.
+#[derive(Default)]
+struct Wanted {
+    filters: Vec<String>,
+    skips: Vec<String>,
+    exact: bool,
+    list: bool,
+    only_ignored: bool,
+}
+
+impl Wanted {
+    /// Takes libtest's arguments; those that make no difference here are passed over.
+    fn from_args(args: impl Iterator<Item = String>) -> Wanted {
+        const WITH_VALUE: [&str; 6] =
+            ["--test-threads", "--format", "--color", "--logfile", "-Z", "--shuffle-seed"];
+        let mut wanted = Wanted::default();
+        let mut args = args;
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--list" => wanted.list = true,
+                "--exact" => wanted.exact = true,
+                "--ignored" => wanted.only_ignored = true,
+                "--skip" => wanted.skips.extend(args.next()),
+                option if WITH_VALUE.contains(&option) => drop(args.next()),
+                option if option.starts_with('-') => {}
+                _ => wanted.filters.push(arg),
+            }
+        }
+        wanted
+    }
+
+    fn takes(&self, name: &str) -> bool {
+        let fits = |pattern: &String| {
+            if self.exact { name == pattern } else { name.contains(pattern.as_str()) }
+        };
+        let asked_for = self.filters.is_empty() || self.filters.iter().any(fits);
+        asked_for && !self.skips.iter().any(fits) && !self.only_ignored
+    }
+}
+
+fn main() -> ExitCode {
+    let wanted = Wanted::from_args(std::env::args().skip(1));
+    let (tests, rest): (Vec<_>, Vec<_>) = TESTS.iter().partition(|(name, _)| wanted.takes(name));
+    if wanted.list {
+        tests.iter().for_each(|(name, _)| println!("{name}: test"));
+        println!("\n{} tests, 0 benchmarks", tests.len());
+        return ExitCode::SUCCESS;
+    }
+    println!("\nrunning {} tests", tests.len());
+    let started = Instant::now();
+    let mut failed: Vec<&str> = Vec::new();
+    for (name, test) in &tests {
+        let passed = catch_unwind(test).is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        failed.extend((!passed).then_some(*name));
+    }
+    if !failed.is_empty() {
+        println!("\nfailures:");
+        failed.iter().for_each(|name| println!("    {name}"));
+    }
+    println!(
+        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; \
+         finished in {:.2}s\n",
+        if failed.is_empty() { "ok" } else { "FAILED" },
+        tests.len() - failed.len(),
+        failed.len(),
+        rest.len(),
+        started.elapsed().as_secs_f64()
+    );
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
+}

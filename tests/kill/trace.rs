@@ -1,0 +1,75 @@
+//! `ptrace(2)`: a child stepped by single instructions.
+#![allow(unsafe_code)]
+
+use crate::support::os::{self, Pid};
+use std::ffi::{CStr, c_void};
+use std::io;
+
+/// In the victim: asks to be traced and stops until the tracer has let it go on.
+pub(crate) fn stop_here_traced() {
+    let none = std::ptr::null_mut::<c_void>();
+    let own_pid = os::own_pid();
+    // SAFETY: the request takes no addresses.
+    let answer = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, none, none) };
+    assert!(answer == 0, "PTRACE_TRACEME: {}", io::Error::last_os_error());
+    os::signal(own_pid, libc::SIGSTOP);
+}
+
+/// Sees to it that the stopped tracee dies with its tracer.
+pub(crate) fn kill_with_tracer(pid: Pid) {
+    let none = std::ptr::null_mut::<c_void>();
+    // SAFETY: the request takes numbers.
+    unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, pid, none, libc::PTRACE_O_EXITKILL as usize) };
+}
+
+/// Lets the stopped tracee run one instruction, handing it `signal` unless that is 0.
+pub(crate) fn step(pid: Pid, signal: i32) {
+    let none = std::ptr::null_mut::<c_void>();
+    // SAFETY: the request takes numbers.
+    let answer = unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, pid, none, signal as usize) };
+    assert!(answer == 0, "PTRACE_SINGLESTEP {pid}: {}", io::Error::last_os_error());
+}
+
+/// The stopped tracee's instruction pointer; zero where this machine's registers are not known.
+pub(crate) fn instruction_pointer(pid: Pid) -> usize {
+    const PLACE: usize = if cfg!(target_arch = "x86_64") {
+        16
+    } else if cfg!(target_arch = "aarch64") {
+        32
+    } else if cfg!(target_arch = "x86") {
+        12
+    } else {
+        0
+    };
+    const NT_PRSTATUS: usize = 1;
+    let mut registers = [0usize; 128];
+    let mut area = libc::iovec {
+        iov_base: registers.as_mut_ptr().cast(),
+        iov_len: std::mem::size_of_val(&registers),
+    };
+    // SAFETY: `area` names `registers`, which is writable for its length; the kernel fills in no more.
+    unsafe { libc::ptrace(libc::PTRACE_GETREGSET, pid, NT_PRSTATUS, &raw mut area) };
+    if PLACE == 0 { 0 } else { registers[PLACE] }
+}
+
+/// `address` as the file it belongs to, the distance in it, and the symbol if the file exports it.
+///
+/// A forked victim has the mappings of its parent, so ours are looked at.
+pub(crate) fn place(address: usize) -> String {
+    // SAFETY: every bit pattern of the record is valid, null meaning unknown.
+    let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+    // SAFETY: `found` is writable for the one record; any address may be asked about.
+    if unsafe { libc::dladdr(address as *const c_void, &mut found) } == 0 {
+        return format!("{address:#x}");
+    }
+    // SAFETY: the call succeeded, so the name is a string of the loader's, which stays.
+    let file = unsafe { CStr::from_ptr(found.dli_fname) }.to_string_lossy();
+    let file = file.rsplit('/').next().unwrap_or_default();
+    let mut place = format!("{file}+{:#x}", address - found.dli_fbase as usize);
+    if !found.dli_sname.is_null() {
+        // SAFETY: not null, so a string of the loader's, which stays.
+        let symbol = unsafe { CStr::from_ptr(found.dli_sname) }.to_string_lossy();
+        place.push_str(&format!(" ({symbol})"));
+    }
+    place
+}

@@ -1,0 +1,66 @@
+//! What the tests share; each test binary uses its own part of it.
+//!
+//! A test binary that says `mod support;` is checked for leaks when it ends, without a further word.
+#![allow(dead_code)]
+
+mod leaks;
+pub(crate) mod os;
+
+use os::Status;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// How long [`in_child`] lets its child run.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Ends the process when it is not dropped in time: a test that hangs says so by its name.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    /// Nothing is ever sent; the drop is what the thread waits for.
+    _leash: Sender<()>,
+}
+
+/// Aborts the process, naming the test, unless the guard is dropped within `patience`.
+pub(crate) fn watchdog(patience: Duration) -> Watchdog {
+    let test = test_name();
+    let (leash, released) = channel();
+    std::thread::spawn(move || {
+        if released.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            os::complain(&format!("watchdog: {test} still runs after {patience:?}\n"));
+            std::process::abort();
+        }
+    });
+    Watchdog { _leash: leash }
+}
+
+/// libtest names each test's thread after the test.
+fn test_name() -> String {
+    std::thread::current().name().unwrap_or("a thread without a name").to_owned()
+}
+
+/// Runs `test` in a forked child, where it is the only thread, and asserts that it ends well.
+///
+/// The child is killed if it still runs after 30 seconds. It inherits every lock as it was at the
+/// fork, those of libtest's other threads too: it had better not print, other than by panicking.
+#[track_caller]
+pub(crate) fn in_child(test: impl FnOnce()) {
+    in_child_within(PATIENCE, test);
+}
+
+/// [`in_child`] with a patience of its own.
+#[track_caller]
+pub(crate) fn in_child_within(patience: Duration, test: impl FnOnce()) {
+    let name = test_name();
+    let pid = os::fork(|| {
+        // The usual hook prints into libtest's buffer, which dies with the child.
+        let prefix = format!("{name}, in its child {}: ", os::own_pid());
+        std::panic::set_hook(Box::new(move |panic| os::complain(&format!("{prefix}{panic}\n"))));
+        test();
+    });
+    let Some(status) = os::wait_until(pid, Instant::now() + patience) else {
+        let sight = os::look(pid);
+        os::kill_and_reap(pid);
+        panic!("the child still ran after {patience:?}: {sight:?}");
+    };
+    assert_eq!(status, Status::Exited(0), "the child failed");
+}

@@ -1,0 +1,302 @@
+//! The few system calls that the tests make themselves, and what /proc tells of a process.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::{Duration, Instant};
+
+pub(crate) type Pid = libc::pid_t;
+
+/// What `waitpid` told of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Exited(i32),
+    Killed(i32),
+    Stopped(i32),
+}
+
+/// The exit code of a forked child whose closure panicked.
+pub(crate) const PANICKED: i32 = 101;
+
+/// Runs `child` in a forked process that leaves by `_exit`: 0, or [`PANICKED`].
+///
+/// It is libc's `fork`: glibc caches the thread id that robust mutexes store as their owner, and a
+/// child of the raw system call would keep its parent's.
+pub(crate) fn fork(child: impl FnOnce()) -> Pid {
+    // SAFETY: the child runs test code alone and never returns into the caller's frames; where other
+    // threads exist, callers keep to what a child of a threaded process may do.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", io::Error::last_os_error());
+    if pid == 0 {
+        let ended_well = catch_unwind(AssertUnwindSafe(child)).is_ok();
+        exit_now(if ended_well { 0 } else { PANICKED });
+    }
+    pid
+}
+
+/// `_exit`: no exit handlers, no buffers flushed twice.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: the call takes a number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+pub(crate) fn own_pid() -> Pid {
+    // SAFETY: the call takes nothing and cannot fail.
+    unsafe { libc::getpid() }
+}
+
+/// Sends `signal` to a process that the caller has started and not yet reaped.
+pub(crate) fn signal(pid: Pid, signal: i32) {
+    assert!(pid > 0, "not one process: {pid}");
+    // SAFETY: the call takes numbers.
+    unsafe { libc::kill(pid, signal) };
+}
+
+fn waitpid(pid: Pid, flags: i32) -> io::Result<Option<Status>> {
+    let mut raw = 0;
+    // SAFETY: `raw` is writable for the one number the call fills in.
+    let answer = unsafe { libc::waitpid(pid, &mut raw, flags | libc::__WALL) };
+    match answer {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        _ if libc::WIFEXITED(raw) => Ok(Some(Status::Exited(libc::WEXITSTATUS(raw)))),
+        _ if libc::WIFSIGNALED(raw) => Ok(Some(Status::Killed(libc::WTERMSIG(raw)))),
+        _ => Ok(Some(Status::Stopped(libc::WSTOPSIG(raw)))),
+    }
+}
+
+/// Waits for a change of `pid`, a stop included; `None` when a [`Ticks`] signal came first.
+pub(crate) fn wait_or_tick(pid: Pid) -> Option<Status> {
+    match waitpid(pid, 0) {
+        Ok(status) => status,
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+        Err(error) => panic!("waitpid {pid}: {error}"),
+    }
+}
+
+/// The change of `pid`, if there is one already.
+pub(crate) fn try_wait(pid: Pid) -> Option<Status> {
+    waitpid(pid, libc::WNOHANG).unwrap_or_else(|error| panic!("waitpid {pid}: {error}"))
+}
+
+/// Kills `pid` and reaps it.
+pub(crate) fn kill_and_reap(pid: Pid) -> Status {
+    signal(pid, libc::SIGKILL);
+    loop {
+        match waitpid(pid, 0) {
+            Ok(Some(Status::Stopped(_)) | None) => {}
+            Ok(Some(status)) => return status,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => panic!("waitpid {pid}: {error}"),
+        }
+    }
+}
+
+/// Waits until `pid` has ended and reaps it; `None` if it still lives at the deadline.
+pub(crate) fn wait_until(pid: Pid, deadline: Instant) -> Option<Status> {
+    // SAFETY: the call takes numbers.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32;
+    assert!(pidfd >= 0, "pidfd_open {pid}: {}", io::Error::last_os_error());
+    let mut poll = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // SAFETY: `poll` is one record.
+        let ready = unsafe { libc::poll(&mut poll, 1, left.as_millis() as i32) };
+        if ready == 1 || left.is_zero() {
+            break;
+        }
+    }
+    // SAFETY: `pidfd` was made above and is nobody else's.
+    unsafe { libc::close(pidfd) };
+    try_wait(pid)
+}
+
+/// Where a process is, seen from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// On a processor, about to be, or in a wait that signals do not end.
+    Running,
+    /// Off every run queue, in this system call since its `switches`th voluntary switch.
+    Asleep { call: String, switches: String },
+    /// Ended.
+    Gone,
+}
+
+/// Looks at process `pid`.
+///
+/// The kernel fills in /proc/PID/syscall only for a task that it has found scheduled out, before and
+/// after it looked; one that was woken but has not run yet counts as running. So whoever is seen
+/// asleep twice with the same count of switches has slept all the time between.
+pub(crate) fn look(pid: Pid) -> Sight {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return Sight::Gone;
+    };
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default().trim().to_owned()
+    };
+    match field("State:").chars().next() {
+        Some('S') => {}
+        Some('Z' | 'X') | None => return Sight::Gone,
+        Some(_) => return Sight::Running,
+    }
+    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or("?".into());
+    if call.starts_with("running") {
+        return Sight::Running;
+    }
+    Sight::Asleep { call: call.trim().to_owned(), switches: field("voluntary_ctxt_switches:") }
+}
+
+/// Memory that this process shares with the children it forks, all zeros at first.
+#[derive(Debug)]
+pub(crate) struct Page(*mut u8);
+
+impl Page {
+    pub(crate) const SIZE: usize = 16 * 1024;
+
+    pub(crate) fn new() -> Page {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: no address is asked for, so no existing memory changes.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), Page::SIZE, protection, flags, -1, 0) };
+        assert!(start != libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
+        Page(start.cast())
+    }
+
+    /// The bytes; what lies where is the test's own affair.
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        self.0
+    }
+
+    /// The `index`th 32-bit word of the first half.
+    pub(crate) fn word(&self, index: usize) -> &AtomicU32 {
+        assert!(index < Page::SIZE / 2 / 4);
+        // SAFETY: inside the mapping, by the line above.
+        let place = unsafe { self.0.cast::<AtomicU32>().add(index) };
+        // SAFETY: aligned, initialised (zeros), mapped until the drop of `self`; all access is atomic.
+        unsafe { &*place }
+    }
+
+    /// The `index`th 64-bit counter, in the second half.
+    pub(crate) fn counter(&self, index: usize) -> &AtomicU64 {
+        let half = Page::SIZE / 2 / 8;
+        assert!(index < half);
+        // SAFETY: inside the mapping, by the line above.
+        let place = unsafe { self.0.cast::<AtomicU64>().add(half + index) };
+        // SAFETY: aligned, initialised (zeros), mapped until the drop of `self`; all access is atomic.
+        unsafe { &*place }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and views into it borrow the value.
+        unsafe { libc::munmap(self.0.cast(), Page::SIZE) };
+    }
+}
+
+/// `FUTEX_WAIT` in the form shared between processes; returns for any reason.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32) {
+    let forever = std::ptr::null::<libc::timespec>();
+    // SAFETY: `word` is live and aligned for the whole call.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, forever) };
+}
+
+/// `FUTEX_WAKE` in the form shared between processes.
+pub(crate) fn futex_wake(word: &AtomicU32, count: i32) {
+    // SAFETY: `word` is live and aligned for the whole call.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+}
+
+/// Adds one to `word` and wakes up to `count` of its sleepers in one system call.
+pub(crate) fn futex_add_and_wake(word: &AtomicU32, count: i32) {
+    const ADD_ONE: u32 = 1 << 28 | 1 << 12 | 0xfff;
+    // SAFETY: `word` is live and aligned for the whole call, and serves as both words.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE_OP,
+            count,
+            0usize,
+            word.as_ptr(),
+            ADD_ONE,
+        )
+    };
+}
+
+/// A signal at a fixed rate whose only effect is that a blocking `waitpid` looks up.
+///
+/// Forked children do not inherit the timer.
+#[derive(Debug)]
+pub(crate) struct Ticks(());
+
+impl Ticks {
+    pub(crate) fn every(interval: Duration) -> Ticks {
+        extern "C" fn tick(_: i32) {}
+        let handler = tick as extern "C" fn(i32);
+        // SAFETY: every bit pattern of the record is valid, zeros meaning no flags and no mask;
+        // without SA_RESTART, `waitpid` answers EINTR.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = handler as usize;
+        // SAFETY: the handler does nothing, so it may run at any point.
+        unsafe { libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()) };
+        Ticks::set(interval);
+        Ticks(())
+    }
+
+    fn set(interval: Duration) {
+        let interval = libc::timeval { tv_sec: 0, tv_usec: interval.subsec_micros().into() };
+        let timer = libc::itimerval { it_interval: interval, it_value: interval };
+        // SAFETY: `timer` is one record; zeros switch the timer off.
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+    }
+}
+
+impl Drop for Ticks {
+    fn drop(&mut self) {
+        Ticks::set(Duration::ZERO);
+    }
+}
+
+/// Writes `text` to standard error at once, past every buffer, lock and capture.
+pub(crate) fn complain(text: &str) {
+    // SAFETY: `text` is readable for its length.
+    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+}
+
+/// Registers `handler` with `atexit`.
+pub(crate) fn at_exit(handler: extern "C" fn()) {
+    // SAFETY: the handler is a function of this executable, so it outlives every exit.
+    let answer = unsafe { libc::atexit(handler) };
+    assert!(answer == 0, "atexit");
+}
+
+/// Whether this process has any child, dead or alive; none is reaped.
+pub(crate) fn has_children() -> bool {
+    // SAFETY: every bit pattern of the record is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: `info` is writable for the one record the call fills in.
+    let answer = unsafe { libc::waitid(libc::P_ALL, 0, &mut info, flags) };
+    answer == 0
+}
+
+/// Whether this process is its user's superuser, whom no file permission stops.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: the call takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Maps a memory file named as the library's are, and leaves the mapping behind.
+pub(crate) fn leak_a_memory_mapping() {
+    // SAFETY: the name ends in NUL.
+    let fd = unsafe { libc::memfd_create(c"multiproc-leak".as_ptr(), libc::MFD_CLOEXEC) };
+    let null = std::ptr::null_mut();
+    // SAFETY: no address is asked for, so no existing memory changes; nobody touches the mapping.
+    unsafe { libc::mmap(null, 4096, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
+    // SAFETY: `fd` was made above and is nobody else's.
+    unsafe { libc::close(fd) };
+}
