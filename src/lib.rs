@@ -11,8 +11,9 @@ pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
 pub use error::{Error, Result};
 pub use process::{
     ActiveChild, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process, StartMethod,
-    Target, active_children, all_start_methods, at_exit, at_fork_child, current_process, exit,
-    init, parent_process, set_forkserver_preload, set_start_method, start_method,
+    Target, active_children, all_start_methods, at_exit, at_fork_child, available_cpus, cpu_count,
+    current_process, exit, init, parent_process, set_forkserver_preload, set_start_method,
+    start_method,
 };
 pub use region::{Plain, RawLock, RawLockGuard, Share, Shared};
 

@@ -59,7 +59,7 @@ pub(crate) fn start(body: impl FnOnce(Control) -> i32) -> Result<Born> {
     exit::flush();
     // The child exists before the descriptor that names it can be had: keep a number free for it.
     let place = sys::fd::dup(control.as_fd()).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
-    // SAFETY: this function's contract: no other thread, or a promise in its place.
+    // SAFETY: (fork-1) is this function's contract.
     let pid = unsafe { sys::process::fork() }.map_err(Error::os("fork"))?;
     if pid == 0 {
         drop((control, place));
@@ -85,7 +85,7 @@ pub(crate) fn start(body: impl FnOnce(Control) -> i32) -> Result<Born> {
 /// * [`Error::Os`]: `fork` was refused (EAGAIN, ENOMEM).
 pub(crate) fn bare() -> Result<Option<u32>> {
     check_single_threaded()?;
-    // SAFETY: there is no other thread, as was just seen, and this one makes none meanwhile.
+    // SAFETY: (fork-1): no other thread was there a line ago, and this one has made none since.
     match unsafe { sys::process::fork() }.map_err(Error::os("fork"))? {
         0 => Ok(None),
         pid => Ok(Some(pid)),

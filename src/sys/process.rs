@@ -79,6 +79,13 @@ pub(crate) fn is_single_threaded() -> Option<bool> {
     }
 }
 
+/// `sysconf(_SC_NPROCESSORS_ONLN)`; zero where the system does not tell.
+pub(crate) fn online_cpus() -> usize {
+    // SAFETY: the call takes a number.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    usize::try_from(count).unwrap_or(0)
+}
+
 /// Ends the process at once: no exit handlers, no destructors, no flushing.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: the call takes a number and does not return.
@@ -374,7 +381,8 @@ mod tests {
 
     #[test]
     fn a_spawned_program_sees_no_descriptor_but_its_own() {
-        let (leak, _keep) = super::super::fd::pipe().unwrap();
+        let (pipe, _keep) = super::super::fd::pipe().unwrap();
+        let leak = super::super::fd::dup_from(pipe.as_fd(), CONTROL_FD + 1).unwrap();
         // SAFETY: the flag of a descriptor that this test owns.
         unsafe { libc::fcntl(leak.as_raw_fd(), libc::F_SETFD, 0) };
         let script = format!("test -e /proc/$$/fd/3 && ! test -e /proc/$$/fd/{}", leak.as_raw_fd());
