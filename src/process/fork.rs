@@ -4,7 +4,7 @@
 use super::builder::fork_closure;
 use super::child::{Born, Child, Reaper};
 use super::control::Control;
-use super::{Process, exit, forkserver, lifeline, spawn};
+use super::{Process, exit, forkserver, spawn};
 use crate::{Decode, Encode, Error, Result, sys};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,11 @@ type Hook = Box<dyn Fn() + Send>;
 static AT_FORK: Mutex<Vec<Hook>> = Mutex::new(Vec::new());
 
 /// Has `f` called in every child that this library forks from this process (and that such children
-/// fork), before anything else of the child's runs, in the order of registration.
+/// fork), before the child's function, in the order of registration. A hook that panics does not keep
+/// the others from running.
+///
+/// Registered by the function given to [`set_forkserver_preload`](crate::set_forkserver_preload), it
+/// is called in every child of the forkserver.
 ///
 /// # Examples
 /// ```
@@ -29,7 +33,8 @@ pub fn at_fork_child(f: impl Fn() + Send + 'static) {
     AT_FORK.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(f));
 }
 
-fn run_hooks() {
+/// In a forked child: calls what [`at_fork_child`] was given.
+pub(crate) fn run_hooks() {
     // Taken out while they run, so that one may register another.
     let hooks = std::mem::take(&mut *AT_FORK.lock().unwrap_or_else(PoisonError::into_inner));
     for hook in &hooks {
@@ -67,10 +72,7 @@ pub(crate) fn start(body: impl FnOnce(Control) -> i32) -> Result<Born> {
     }
     drop(place);
     match sys::process::pidfd_open(pid) {
-        Ok(pidfd) => {
-            let early = Vec::new();
-            Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: true, early })
-        }
+        Ok(pidfd) => Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: true }),
         Err(error) => {
             sys::process::kill_and_reap(pid);
             Err(Error::os("pidfd_open")(error))
@@ -106,18 +108,21 @@ impl<R: Encode + Decode + 'static> Process<R> {
     }
 }
 
-/// The whole life of a forked child: nothing of the parent's runs in it, and it never returns.
+/// The whole life of a child that this process forks for itself.
 fn enter(body: impl FnOnce() -> i32) -> ! {
-    let code = catch_unwind(AssertUnwindSafe(|| {
-        lifeline::drop_inherited();
+    to_the_end(|| {
         forkserver::drop_inherited();
         if let Ok(input) = spawn::empty_input() {
             let _ = sys::fd::replace_stdin(input.as_fd());
         }
-        run_hooks();
         body()
-    }));
-    match code {
+    })
+}
+
+/// Runs `body` in a forked child and leaves with the code it gives: nothing of the parent's runs, and
+/// nothing is unwound into the parent's frames.
+pub(crate) fn to_the_end(body: impl FnOnce() -> i32) -> ! {
+    match catch_unwind(AssertUnwindSafe(body)) {
         Ok(code) => exit::exit(code),
         // A panic outside of the user's function: nobody above this frame is ours to unwind.
         Err(_) => sys::process::exit_now(1),

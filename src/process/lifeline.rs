@@ -16,12 +16,21 @@ pub(crate) fn new() -> Result<(OwnedFd, OwnedFd)> {
     sys::socket::pair(sys::socket::Kind::Stream).map_err(Error::os("socketpair"))
 }
 
-/// The end of this process's own lifeline, kept open for its life. A forked child that is no daemon
-/// drops its copy.
+/// The end of this process's own lifeline, kept open for its life.
 static END: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
-/// Ties this process to the other end; does not return if that is closed already.
-pub(crate) fn arm(end: OwnedFd) -> Result<()> {
+/// In a child that has just begun: ties it to the other end, if it has a lifeline, and lets go of the
+/// copy that a forked child has of its parent's. Does not return if the other end is closed already.
+pub(crate) fn become_child(end: Option<OwnedFd>) -> Result<()> {
+    if let Some(end) = &end {
+        arm(end)?;
+    }
+    let mut mine = END.lock().unwrap_or_else(PoisonError::into_inner);
+    *mine = end;
+    Ok(())
+}
+
+fn arm(end: &OwnedFd) -> Result<()> {
     sys::signal::raise_on_event(end.as_fd(), sys::signal::SIGKILL)
         .map_err(Error::os("fcntl(F_SETSIG)"))?;
     // A hang-up before that raised nothing.
@@ -30,11 +39,5 @@ pub(crate) fn arm(end: OwnedFd) -> Result<()> {
     if fds[0].is_hung_up() {
         sys::process::raise(sys::signal::SIGKILL);
     }
-    *END.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
     Ok(())
-}
-
-/// In a forked child: lets go of the copy of its parent's end.
-pub(crate) fn drop_inherited() {
-    drop(END.lock().unwrap_or_else(PoisonError::into_inner).take());
 }

@@ -13,6 +13,7 @@ mod lifeline;
 mod method;
 pub(crate) mod panics;
 mod spawn;
+mod surroundings;
 pub(crate) mod target;
 
 pub use bootstrap::init;

@@ -4,6 +4,7 @@ use super::family;
 use crate::{Error, Result};
 use std::any::Any;
 use std::cell::RefCell;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 
 thread_local! {
@@ -26,7 +27,8 @@ pub(crate) fn remember(report: Report) {
     std::panic::set_hook(Box::new(move |info| {
         note(info);
         if report == Report::OnStderr {
-            eprintln!("Process {}:", family::identity().name);
+            // Unlike `eprintln!`, it does not panic where stderr is broken.
+            let _ = writeln!(std::io::stderr(), "Process {}:", family::identity().name);
             before(info);
         }
     }));

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
@@ -299,4 +300,38 @@ pub(crate) fn leak_a_memory_mapping() {
     unsafe { libc::mmap(null, 4096, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
     // SAFETY: `fd` was made above and is nobody else's.
     unsafe { libc::close(fd) };
+}
+
+/// Closes a number that nobody owns, such as that of a standard stream.
+pub(crate) fn close(fd: i32) {
+    // SAFETY: the caller's claim; a process without standard streams is what its test is about.
+    unsafe { libc::close(fd) };
+}
+
+/// Makes the number `fd`, such as that of a standard stream, a copy of `with`.
+pub(crate) fn replace(fd: i32, with: BorrowedFd<'_>) {
+    // SAFETY: standard streams may be replaced at any time.
+    let answer = unsafe { libc::dup2(with.as_raw_fd(), fd) };
+    assert!(answer == fd, "dup2: {}", io::Error::last_os_error());
+}
+
+/// Ends a socket's stream for whoever holds it.
+pub(crate) fn shut_down(socket: i32) {
+    // SAFETY: the call takes numbers.
+    unsafe { libc::shutdown(socket, libc::SHUT_RDWR) };
+}
+
+/// A descriptor to be looked at again and again.
+pub(crate) struct Poll(libc::pollfd);
+
+impl Poll {
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> Poll {
+        Poll(libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })
+    }
+
+    /// Whether it can be read within `milliseconds`, -1 meaning without limit.
+    pub(crate) fn is_readable(&mut self, milliseconds: i32) -> bool {
+        // SAFETY: `self` is one record.
+        unsafe { libc::poll(&mut self.0, 1, milliseconds) == 1 }
+    }
 }
