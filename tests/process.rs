@@ -50,7 +50,7 @@ fn a_return_value_comes_back_through_join() {
 fn ten_mebibytes_go_there_and_back() {
     alone(|| {
         for method in all_start_methods() {
-            let bytes: Vec<u8> = (0..10 << 20).map(|n: u32| (n * 31 >> 7) as u8).collect();
+            let bytes: Vec<u8> = (0..10 << 20).map(|n: u32| ((n * 31) >> 7) as u8).collect();
             let backwards = |mut bytes: Vec<u8>| {
                 bytes.reverse();
                 bytes
@@ -202,7 +202,8 @@ fn every_signal_is_told_by_its_number() {
     alone(|| {
         for method in all_start_methods() {
             let start = || Process::new(sleep, ()).start_method(method).start().unwrap();
-            let cases: [(fn(&Child<()>) -> multiproc::Result<()>, i32); 4] = [
+            type Send = fn(&Child<()>) -> multiproc::Result<()>;
+            let cases: [(Send, i32); 4] = [
                 (|child| child.terminate(), 15),
                 (|child| child.kill(), 9),
                 (|child| child.interrupt(), 2),

@@ -8,10 +8,10 @@ use super::target::{CallOnce, EntryPoint, Target};
 use super::{StartMethod, exit, fork, forkserver, lifeline, spawn, start_method};
 use crate::codec::Payload;
 use crate::sys::signal::Blocked;
-use crate::{Decode, Encode, Result, sys};
+use crate::{Decode, Encode, Error, Result, sys};
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -167,7 +167,7 @@ impl<R: Encode + Decode + 'static> Process<R> {
             _ => bootstrap::check_initialized()?,
         }
         let (entry, arguments) = (entry.locate()?, arguments?);
-        begin(settings, numbers, hidden, |mut birth, ours| {
+        begin(settings, numbers, hidden, |mut birth, held| {
             if method == StartMethod::ForkServer {
                 // The server's own is what this process's was when it started the server.
                 birth.surroundings.directory = std::env::current_dir().ok();
@@ -177,7 +177,7 @@ impl<R: Encode + Decode + 'static> Process<R> {
                 StartMethod::Spawn => spawn::start(&payload),
                 StartMethod::ForkServer => forkserver::start(&payload),
                 StartMethod::Fork => fork::start(|control| {
-                    drop(ours.take());
+                    drop(held.take());
                     bootstrap::run(control, payload, true)
                 }),
             }
@@ -197,13 +197,12 @@ impl Settings {
     }
 }
 
-/// What every start has in common: `start` makes the process, with all signals blocked. Its second
-/// argument is the parent's end of the lifeline, which a forked child has to close.
+/// What every start has in common: `start` makes the process, with all signals blocked.
 fn begin<R>(
     settings: Settings,
     numbers: Vec<u32>,
     hidden: bool,
-    start: impl FnOnce(Birth, &mut Option<OwnedFd>) -> Result<Born>,
+    start: impl FnOnce(Birth, &mut Option<Held>) -> Result<Born>,
 ) -> Result<Child<R>> {
     exit::look_after()?;
     family::reap_ended();
@@ -214,26 +213,47 @@ fn begin<R>(
         hidden,
         start_timeout: settings.start_timeout.unwrap_or(START_TIMEOUT),
     };
-    let (mut ours, lifeline) = match identity.daemon {
-        true => lifeline::new().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
+    let (mut held, lifeline) = match identity.daemon {
+        true => Held::new().map(|(held, lifeline)| (Some(held), Some(lifeline)))?,
         false => (None, None),
     };
     let blocked = Blocked::all();
     let mask = blocked.before().to_bits();
     let surroundings = Surroundings::here();
-    let born = start(Birth { identity, mask, lifeline, surroundings }, &mut ours)?;
+    let born = start(Birth { identity, mask, lifeline, surroundings }, &mut held)?;
     drop(blocked);
+    let ours = held.map(|held| {
+        // Refused (it cannot be), the child does it for itself.
+        let _ = lifeline::tie(&held.theirs, born.pid);
+        held.ours
+    });
     let progress = Arc::new(Progress::new(born, role, ours));
     family::adopt(progress.clone());
     Ok(Child::new(progress))
 }
 
+/// What the parent holds of a lifeline until the child exists. A forked child has to close its copies.
+struct Held {
+    ours: OwnedFd,
+    /// A copy of the child's end.
+    theirs: OwnedFd,
+}
+
+impl Held {
+    /// This, and the child's end.
+    fn new() -> Result<(Held, OwnedFd)> {
+        let (ours, theirs) = lifeline::new()?;
+        let copy = sys::fd::dup(theirs.as_fd()).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
+        Ok((Held { ours, theirs: copy }, theirs))
+    }
+}
+
 pub(super) fn fork_closure<R: Encode + Decode + 'static>(
     f: impl FnOnce() -> R,
 ) -> Result<Child<R>> {
-    begin(Settings::default(), family::next_numbers(), false, |birth, ours| {
+    begin(Settings::default(), family::next_numbers(), false, |birth, held| {
         fork::start(|control| {
-            drop(ours.take());
+            drop(held.take());
             bootstrap::run_closure(control, birth, f)
         })
     })

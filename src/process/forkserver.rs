@@ -14,13 +14,18 @@ use super::control::{Control, Incoming, Kind, Packet};
 use super::target::{Entry, EntryPoint, Location};
 use super::{ExitStatus, Process, StartMethod, family, status_from_bytes};
 use crate::codec::Payload;
+use crate::sys::poll;
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Error, Result, sys};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long the server may take to answer.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// How long the kernel may take to close what a dead process had.
+const DEATH: Duration = Duration::from_secs(1);
 
 struct Server {
     /// The process whose server it is: a fork of that one starts its own.
@@ -79,23 +84,28 @@ pub fn set_forkserver_preload<F: super::Target<(), ()>>(f: F) -> Result<()> {
 
 /// Has the server fork a child; `payload` is its orders.
 pub(crate) fn start(payload: &Payload) -> Result<Born> {
-    match start_once(payload) {
+    let mut asked = None;
+    match start_once(payload, &mut asked) {
         // The server died between two starts, or over this one: a new one is asked, once.
-        Err(Error::Disconnected) => match start_once(payload) {
-            Err(Error::Disconnected) => Err(why_it_died()),
-            answer => answer,
-        },
+        Err(Error::Disconnected) if retire(&asked)?.is_some() => {
+            match start_once(payload, &mut asked) {
+                Err(Error::Disconnected) => Err(why_it_died(retire(&asked)?)),
+                answer => answer,
+            }
+        }
         answer => answer,
     }
 }
 
-fn start_once(payload: &Payload) -> Result<Born> {
+/// Asks the server that `asked` is set to.
+fn start_once(payload: &Payload, asked: &mut Option<Arc<Progress>>) -> Result<Born> {
     let (control, theirs) = Control::pair()?;
     control.send(Kind::Start, payload, false)?;
     let request = Payload { bytes: Vec::new(), fds: vec![theirs.into_fd()] };
     let mut server = server();
     let running = running(&mut server)?;
     let progress = running.child.progress().clone();
+    *asked = Some(progress.clone());
     let sent = running.requests.send(Kind::Fork, &request, true);
     drop(server);
     sent?;
@@ -103,6 +113,33 @@ fn start_once(payload: &Payload) -> Result<Born> {
     // the number is free for the pidfd that comes.
     drop(request);
     answer(control, progress)
+}
+
+/// Forgets the server that was `asked`, if it is dead or dying; gives it if nobody has forgotten it
+/// before.
+fn retire(asked: &Option<Arc<Progress>>) -> Result<Option<Option<Server>>> {
+    let mut server = server();
+    let same =
+        |server: &&Server| asked.as_ref().is_some_and(|p| Arc::ptr_eq(p, server.child.progress()));
+    let Some(current) = server.as_ref().filter(same) else { return Ok(Some(None)) };
+    // A killed process closes one descriptor after the other. One that lives has lost the request:
+    // its table of descriptors was full.
+    let deadline = Deadline::after(DEATH);
+    let dead =
+        poll::wait_hang_up(current.requests.as_fd(), deadline).map_err(Error::os("ppoll"))?;
+    Ok(dead.then(|| server.take()))
+}
+
+/// What a server that does not live long enough to serve says of itself.
+fn why_it_died(server: Option<Option<Server>>) -> Error {
+    let Some(Server { requests, child, .. }) = server.flatten() else { return Error::Disconnected };
+    drop(requests);
+    let error = match child.wait_timeout(ANSWER) {
+        Ok(Some(_)) => child.join().and_then(|result| result).err(),
+        Ok(None) => Some(Error::StartTimeout),
+        Err(error) => Some(error),
+    };
+    error.unwrap_or(Error::Disconnected)
 }
 
 /// The server, which is started if none runs.
@@ -136,18 +173,6 @@ fn answer(control: Control, server: Arc<Progress>) -> Result<Born> {
         }),
         _ => Err(Error::decode(format!("a packet {kind:?} from a forkserver"))),
     }
-}
-
-/// What a server that does not live long enough to serve says of itself.
-fn why_it_died() -> Error {
-    let Some(server) = server().take() else { return Error::Disconnected };
-    drop(server.requests);
-    let error = match server.child.wait_timeout(ANSWER) {
-        Ok(Some(_)) => server.child.join().and_then(|result| result).err(),
-        Ok(None) => Some(Error::StartTimeout),
-        Err(error) => Some(error),
-    };
-    error.unwrap_or(Error::Disconnected)
 }
 
 impl Server {

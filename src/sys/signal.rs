@@ -161,13 +161,14 @@ fn exchange(signal: i32, action: &libc::sigaction) -> io::Result<Disposition> {
     Ok(Disposition(unsafe { old.assume_init() }))
 }
 
-/// Has the kernel send this process `signal` whenever something happens on `socket`: `F_SETOWN`,
+/// Has the kernel send process `pid` `signal` whenever something happens on `socket`: `F_SETOWN`,
 /// `F_SETSIG`, `O_ASYNC`. On a socket on which nothing is ever sent that is its hang-up.
-pub(crate) fn raise_on_event(socket: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+///
+/// The kernel keeps the process itself, not its number: nobody else gets the signal once it is dead.
+pub(crate) fn raise_on_event(socket: BorrowedFd<'_>, signal: i32, pid: u32) -> io::Result<()> {
     let fd = socket.as_raw_fd();
-    let pid = super::process::id() as i32;
     // SAFETY: `socket` is open for the borrow's life; the command takes a number.
-    errno_result(unsafe { libc::fcntl(fd, libc::F_SETOWN, pid) })?;
+    errno_result(unsafe { libc::fcntl(fd, libc::F_SETOWN, pid as i32) })?;
     // SAFETY: as above.
     errno_result(unsafe { libc::fcntl(fd, F_SETSIG, signal) })?;
     // SAFETY: as above.
@@ -217,7 +218,7 @@ mod tests {
         restore(libc::SIGUSR2, before).unwrap();
         let (socket, _other) =
             super::super::socket::pair(super::super::socket::Kind::Stream).unwrap();
-        let error = raise_on_event(socket.as_fd(), 1000).unwrap_err();
+        let error = raise_on_event(socket.as_fd(), 1000, super::super::process::id()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
     }
 }
