@@ -179,14 +179,17 @@ impl Control {
             return Ok(None);
         }
         let parts = &mut [IoSliceMut::new(buffer)];
-        match socket::receive(self.0.as_fd(), parts, fds, Receive::default()) {
+        let mut received = socket::receive(self.0.as_fd(), parts, fds, Receive::default());
+        // Said once, and before what the other side has sent: it went without reading all of ours.
+        if matches!(&received, Err(error) if error.raw_os_error() == Some(sys::ECONNRESET)) {
+            received = socket::receive(self.0.as_fd(), parts, fds, Receive::default());
+        }
+        match received {
             Ok(received) if received.fds_lost => {
                 let source = std::io::Error::from_raw_os_error(sys::EMFILE);
                 Err(Error::os("recvmsg(SCM_RIGHTS)")(source))
             }
             Ok(received) => Ok(Some(received.len)),
-            // The other side went without reading all that we had sent.
-            Err(error) if error.raw_os_error() == Some(sys::ECONNRESET) => Ok(Some(0)),
             Err(error) => Err(Error::os("recvmsg")(error)),
         }
     }
@@ -265,6 +268,16 @@ mod tests {
         assert_eq!(fds.len(), 600);
         assert_eq!(sys::fd::drain(fds[599].as_fd()).unwrap(), 1);
         assert_eq!(sys::fd::drain(fds[598].as_fd()).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_was_sent_by_one_who_left_without_reading_arrives() {
+        let (a, b) = Control::pair().unwrap();
+        a.send(Kind::Start, &Payload::default(), false).unwrap();
+        b.send(Kind::Hello, &Payload::default(), false).unwrap();
+        drop(b);
+        assert_eq!(packet(a.receive(Deadline::now()).unwrap()).kind, Kind::Hello);
+        assert!(matches!(a.receive(Deadline::now()).unwrap(), Incoming::End));
     }
 
     #[test]

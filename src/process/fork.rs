@@ -9,6 +9,7 @@ use crate::{Decode, Encode, Error, Result, sys};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 type Hook = Box<dyn Fn() + Send>;
 
@@ -48,11 +49,21 @@ pub(crate) fn run_hooks() {
 /// # Errors
 /// * [`Error::ThreadsRunning`]: this process has other threads, or the system does not tell.
 pub(crate) fn check_single_threaded() -> Result<()> {
-    match sys::process::is_single_threaded() {
-        Some(true) => Ok(()),
-        _ => Err(Error::ThreadsRunning),
+    let mut looks = 0;
+    while sys::process::is_single_threaded() != Some(true) {
+        // A thread that was joined a moment ago may still be on its way out of the kernel.
+        if looks == LOOKS {
+            return Err(Error::ThreadsRunning);
+        }
+        looks += 1;
+        std::thread::sleep(BETWEEN_LOOKS);
     }
+    Ok(())
 }
+
+/// How often, and how long after each other, to look again whether other threads run.
+const LOOKS: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 
 /// Forks; the child runs `body` with its control socket and leaves with the code it gives. All signals
 /// are blocked, and `body` unblocks them.

@@ -410,3 +410,10 @@ pub(crate) fn set_variable(name: &str, value: &str) {
     // SAFETY: the caller's claim.
     unsafe { std::env::set_var(name, value) };
 }
+
+/// The children of the calling thread, dead or alive.
+pub(crate) fn children() -> Vec<Pid> {
+    let path = format!("/proc/self/task/{}/children", own_pid());
+    let text = std::fs::read_to_string(path).unwrap();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
