@@ -5,6 +5,7 @@ use super::builder::fork_closure;
 use super::child::{Born, Child, Reaper};
 use super::control::Control;
 use super::{Process, exit, forkserver, spawn};
+use crate::sys::signal;
 use crate::{Decode, Encode, Error, Result, sys};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,14 +76,21 @@ pub(crate) fn start(body: impl FnOnce(Control) -> i32) -> Result<Born> {
     exit::flush();
     // The child exists before the descriptor that names it can be had: keep a number free for it.
     let place = sys::fd::dup(control.as_fd()).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
+    // Nor may its pid become another's before that.
+    let ignored = signal::keep_zombies().map_err(Error::os("sigaction"))?;
+    let restore = || drop(ignored.map(|before| signal::restore(signal::SIGCHLD, before)));
     // SAFETY: (fork-1) is this function's contract.
-    let pid = unsafe { sys::process::fork() }.map_err(Error::os("fork"))?;
-    if pid == 0 {
+    let forked = unsafe { sys::process::fork() };
+    if let Ok(0) = forked {
+        restore();
         drop((control, place));
         enter(|| body(theirs));
     }
     drop(place);
-    match sys::process::pidfd_open(pid) {
+    let named = forked.map(|pid| (pid, sys::process::pidfd_open(pid)));
+    restore();
+    let (pid, pidfd) = named.map_err(Error::os("fork"))?;
+    match pidfd {
         Ok(pidfd) => Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: true }),
         Err(error) => {
             sys::process::kill_and_reap(pid);
