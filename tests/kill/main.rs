@@ -44,10 +44,7 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("raw_lock::a_storm_loses_no_count", raw_lock::a_storm_loses_no_count),
     ("queue::put_beside_sleeping_getters", queue::put_beside_sleeping_getters),
-    (
-        "queue::put_that_grows_beside_a_sleeping_getter",
-        queue::put_that_grows_beside_a_sleeping_getter,
-    ),
+    ("queue::put_that_grows", queue::put_that_grows),
     ("queue::close_beside_sleeping_getters", queue::close_beside_sleeping_getters),
     ("queue::get_beside_sleeping_putters", queue::get_beside_sleeping_putters),
     (
