@@ -191,6 +191,11 @@ fn run<const N: usize>(carrier: &impl Carrier<N>, pairs: usize, messages: usize)
 }
 
 fn row<const N: usize>(name: &str, pairs: usize, messages: usize) {
+    // Words on the command line pick rows.
+    let words: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    if !words.iter().all(|word| name.contains(word.as_str())) {
+        return;
+    }
     let messages = scaled(messages);
     let queue = Queue::<[u8; N]>::new().expect("a queue");
     let by_hand = ByHand::<N>::new();

@@ -134,7 +134,10 @@ impl Inner {
             drop(gate);
             let large = !idle && self.is_large(self.state().head.read());
             let until = if large { deadline.min(Deadline::after(IDLE)) } else { deadline };
-            if !self.sleep(self.items_bell.as_fd(), until)? {
+            if self.sleep(self.items_bell.as_fd(), until)? {
+                // The bell rings before the tail is published, but hardly so.
+                self.spin(|| Ok(self.look_at_tail()?.items > head.items))?;
+            } else {
                 let gate = self.items_gate()?;
                 items.sleepers.store(0, Ordering::Relaxed);
                 drop(gate);
@@ -250,6 +253,7 @@ impl Inner {
         if at % Frame::LEN as u64 != 0 || held < Frame::LEN as u64 {
             return Err(corrupt());
         }
+        let at = self.store.place(class, at)?;
         let mut bytes = [0; Frame::LEN];
         self.store.read(class, at, &mut bytes)?;
         let frame = Frame::from_bytes(bytes, head.position)?;
