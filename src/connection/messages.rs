@@ -26,8 +26,8 @@ impl Connection {
     /// * [`Error::InvalidArgument`]: the connection only receives, or is not a Unix socket while the
     ///   value holds descriptors; nothing was sent.
     /// * [`Error::Closed`]: an earlier message was cut off, so that the stream ended with it.
-    /// * [`Error::Os`] (`sendmsg`): `ETOOMANYREFS` when more descriptors are on their way than the
-    ///   process may open.
+    /// * [`Error::Os`] (`sendmsg`): `ETOOMANYREFS` when more descriptors of this user are on their way
+    ///   than the process may open. It can cut off a message with more than 253 of them.
     ///
     /// # Differences from Python
     /// The bytes are this library's encoding, not a pickle.
@@ -46,7 +46,8 @@ impl Connection {
     /// Sends a value if the stream takes it without waiting.
     ///
     /// A message that a Unix socket has no room for now is not begun. One that is larger than the
-    /// socket's whole buffer (some 200 KiB) can therefore not be sent like this.
+    /// socket's whole buffer (some 200 KiB) can therefore not be sent like this. Through other streams
+    /// a large message may be cut off, as told at [`send_timeout`](Self::send_timeout).
     ///
     /// # Errors
     /// As for [`send_timeout`](Self::send_timeout).
@@ -58,8 +59,8 @@ impl Connection {
     ///
     /// A message that has begun when the time is up cannot be taken back, and nothing may follow its
     /// first part: the connection then sends no more ([`writable`](Self::writable) is false), and the
-    /// peer finds [`Error::TruncatedMessage`]. This cannot happen to messages of up to a page; longer
-    /// ones are at risk when they are larger than the free part of the stream's buffer.
+    /// peer finds [`Error::TruncatedMessage`]. It happens to messages larger than the free part of the
+    /// stream's buffer; those of up to 4,000 bytes without descriptors go whole or not at all.
     ///
     /// # Errors
     /// * [`Error::TimeoutError`]: the time is up. If the connection is still
@@ -81,6 +82,8 @@ impl Connection {
     /// # Errors
     /// * [`Error::Eof`]: the peer closed the connection or is gone.
     /// * [`Error::TruncatedMessage`]: the stream ended inside a message.
+    /// * [`Error::Disconnected`]: the peer at the other end of a TCP connection left without having
+    ///   received all; what it sent may be lost too.
     /// * [`Error::Decode`]: the message is no value of this type, or descriptors are missing from it;
     ///   it was taken from the stream, and the next one can be received. After a header that
     ///   means nothing none can.

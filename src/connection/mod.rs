@@ -1,5 +1,6 @@
 //! Connections: messages over pipes and sockets, in CPython's framing.
 
+mod adapters;
 mod arrivals;
 mod frame;
 mod messages;
@@ -11,6 +12,7 @@ mod writer;
 
 use crate::sys::{socket, time::Deadline};
 use crate::{Error, Result};
+pub use adapters::{MessageReader, MessageWriter};
 use reader::Reader;
 use std::fmt;
 use std::net::TcpStream;

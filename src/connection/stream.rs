@@ -146,8 +146,10 @@ impl Stream {
                 Ok(received) => return Ok(received),
                 Err(error) => match error.raw_os_error() {
                     Some(sys::EAGAIN) => self.wait_readable(deadline)?,
-                    // The peer left without reading all that was sent to it.
-                    Some(sys::ECONNRESET) => return Ok(without_fds(0)),
+                    // The peer left without reading all that was sent to it. On a Unix socket what
+                    // it sent has been read by now; elsewhere some of it may be lost.
+                    Some(sys::ECONNRESET) if self.kind == Kind::Unix => return Ok(without_fds(0)),
+                    Some(sys::ECONNRESET) => return Err(Error::Disconnected),
                     _ if self.kind == Kind::File => return Err(Error::os("read")(error)),
                     _ => return Err(Error::os("recvmsg")(error)),
                 },
@@ -189,7 +191,7 @@ impl Stream {
         let parts = &parts[..parts.len().min(MAX_PARTS)];
         loop {
             let written = match self.kind {
-                Kind::File if timed => sys::fd::write(self.fd.as_fd(), first_step(parts)),
+                Kind::File if timed => write_step(self.fd.as_fd(), parts),
                 Kind::File => sys::fd::write_vectored(self.fd.as_fd(), parts),
                 _ => socket::send(self.fd.as_fd(), parts, fds, !timed),
             };
@@ -224,8 +226,11 @@ fn without_fds(len: usize) -> Received {
     Received { len, truncated: false, fds_lost: false }
 }
 
-/// What of `parts` a writable pipe takes at once.
-fn first_step<'a>(parts: &'a [IoSlice<'_>]) -> &'a [u8] {
+/// Writes what a writable pipe takes without waiting: all, if it is little, or a piece.
+fn write_step(pipe: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    if parts.iter().map(|part| part.len()).sum::<usize>() <= PIPE_STEP {
+        return sys::fd::write_vectored(pipe, parts);
+    }
     let first: &[u8] = parts.iter().find(|part| !part.is_empty()).map_or(&[], |part| part);
-    &first[..first.len().min(PIPE_STEP)]
+    sys::fd::write(pipe, &first[..first.len().min(PIPE_STEP)])
 }

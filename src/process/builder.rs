@@ -2,7 +2,6 @@
 
 use super::bootstrap::{self, Order};
 use super::child::{Born, Child, Progress};
-use super::control::Control;
 use super::family::{self, Identity};
 use super::target::{CallOnce, EntryPoint, Target};
 use super::{StartMethod, exit, fork, forkserver, lifeline, spawn, start_method};

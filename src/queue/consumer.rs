@@ -164,9 +164,8 @@ impl Inner {
         if deadline.has_passed() {
             return Err(Error::Empty);
         }
-        if self.take_token() {
-            return Ok(());
-        }
+        // Only who is counted may take a token: sleepers and tokens together are never fewer than those
+        // who wait.
         let sleepers = &state.items.sleepers;
         sleepers.store(sleepers.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
         drop(gate);

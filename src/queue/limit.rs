@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 /// A quarter of the memory that this process may use, but not more than half of what its limits leave
 /// for one file or one mapping.
-pub(super) fn default_max_bytes() -> u64 {
+pub(crate) fn default_max_bytes() -> u64 {
     static LIMIT: OnceLock<u64> = OnceLock::new();
     *LIMIT.get_or_init(|| {
         const LEAST: u64 = 64 << 10;

@@ -17,5 +17,6 @@ mod state;
 mod store;
 
 pub use builder::Builder;
+pub(crate) use limit::default_max_bytes;
 pub use queue::{Iter, Queue};
 pub(crate) use ring::{Options, Ring};

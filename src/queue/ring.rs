@@ -112,6 +112,11 @@ impl Ring {
         self.inner.len()
     }
 
+    /// How many messages were taken so far: the number of the first that is in, or will be.
+    pub(crate) fn taken(&self) -> Result<u64> {
+        Ok(self.inner.look_at_head()?.items)
+    }
+
     pub(crate) fn is_full(&self) -> Result<bool> {
         let maxsize = self.inner.maxsize;
         Ok(maxsize != 0 && self.inner.len()? >= maxsize)

@@ -19,9 +19,10 @@ pub(crate) fn owner_text(lock: &RawLock) -> String {
 }
 
 fn own_name() -> String {
-    let process = format!("Process-{}", process::id());
+    let process = crate::current_process();
+    let process = process.name();
     match std::thread::current().name() {
-        None | Some("main") => process,
+        None | Some("main") => process.to_string(),
         Some(thread) => format!("{process}|{thread}"),
     }
 }

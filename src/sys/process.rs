@@ -375,7 +375,9 @@ mod tests {
 
     #[test]
     fn a_spawned_program_sees_no_descriptor_but_its_own() {
-        let (leak, _keep) = super::super::fd::pipe().unwrap();
+        let (read, _write) = super::super::fd::pipe().unwrap();
+        // Far from the numbers that the shell uses for itself.
+        let leak = super::super::fd::dup_from(read.as_fd(), 50).unwrap();
         // SAFETY: the flag of a descriptor that this test owns.
         unsafe { libc::fcntl(leak.as_raw_fd(), libc::F_SETFD, 0) };
         let script = format!("test -e /proc/$$/fd/3 && ! test -e /proc/$$/fd/{}", leak.as_raw_fd());

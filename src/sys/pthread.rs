@@ -152,17 +152,6 @@ impl Mutex {
         State(self.word(FUTEX).load(Ordering::Relaxed))
     }
 
-    /// Overwrites a word, as a stray pointer in another process would.
-    #[cfg(test)]
-    pub(crate) fn scribble(&self, kind: Option<u32>, futex: Option<u32>) {
-        if let Some(kind) = kind {
-            self.word(KIND).store(kind, Ordering::Relaxed);
-        }
-        if let Some(futex) = futex {
-            self.word(FUTEX).store(futex, Ordering::Relaxed);
-        }
-    }
-
     /// Sorts every answer an acquiring call can give, for the plain, try and timed form alike.
     #[inline]
     fn sort(&self, code: i32) -> io::Result<Acquired> {
@@ -171,7 +160,12 @@ impl Mutex {
             libc::EBUSY | libc::ETIMEDOUT => Ok(Acquired::No),
             libc::EOWNERDEAD => {
                 // SAFETY: (mutex-1) EOWNERDEAD also means that this thread holds the mutex now.
-                code_result(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) })?;
+                let mended = code_result(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) });
+                if mended.is_err() {
+                    // The word was scribbled over: whoever is refused must not hold the mutex.
+                    let _ = self.unlock();
+                }
+                mended?;
                 Ok(Acquired::OwnerDied)
             }
             code => Err(io::Error::from_raw_os_error(code)),
@@ -186,11 +180,17 @@ impl Mutex {
     }
 
     /// `pthread_mutex_lock`, or its timed form on the monotonic clock. The holder gets EDEADLK.
+    ///
+    /// musl forgets the mutex that it is about to unlock before it wakes a waiter: killed in between, it
+    /// leaves the waiter asleep beside a free mutex. There a wait without end is made of waits of a
+    /// slice each, so that such a death costs one slice.
     pub(crate) fn lock(&self, deadline: Deadline) -> io::Result<Acquired> {
         match deadline.remaining() {
-            // SAFETY: (mutex-1)
-            None => self.sort(unsafe { libc::pthread_mutex_lock(self.as_ptr()) }),
-            Some(left) => self.lock_within(left),
+            None if cfg!(target_env = "gnu") => {
+                // SAFETY: (mutex-1)
+                self.sort(unsafe { libc::pthread_mutex_lock(self.as_ptr()) })
+            }
+            left => self.lock_within(left.unwrap_or(std::time::Duration::MAX)),
         }
     }
 
@@ -206,7 +206,7 @@ impl Mutex {
     /// that is stepped during the wait does not matter; slices bound what a step just before it costs.
     #[cfg(not(target_env = "gnu"))]
     fn lock_within(&self, left: std::time::Duration) -> io::Result<Acquired> {
-        const SLICE: std::time::Duration = std::time::Duration::from_secs(1);
+        const SLICE: std::time::Duration = std::time::Duration::from_millis(100);
         let deadline = Deadline::after(left);
         loop {
             let left = deadline.remaining().unwrap_or(SLICE);

@@ -57,7 +57,7 @@ pub(crate) fn clock(clock: libc::clockid_t) -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-/// The monotonic clock, which all processes share.
+/// The monotonic clock: the same in every process of the machine.
 pub(crate) fn monotonic() -> Duration {
     clock(libc::CLOCK_MONOTONIC)
 }

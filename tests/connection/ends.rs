@@ -2,6 +2,7 @@
 
 use super::support::*;
 use multiproc::{Connection, Error, pipe, pipe_one_way};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -38,6 +39,51 @@ fn a_peer_that_left_without_reading_is_still_heard_to_the_end() {
     assert!(matches!(right.send_bytes(b"x"), Err(Error::Disconnected)));
     assert_eq!(right.recv_bytes().unwrap(), b"last words");
     assert!(matches!(right.recv_bytes(), Err(Error::Eof)));
+}
+
+#[test]
+fn a_peer_killed_inside_a_message_leaves_a_truncated_one() {
+    let _turn = turn_to_fork();
+    let (left, right) = pipe().unwrap();
+    // SAFETY: no other test runs, and the child does nothing but send.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop(left);
+        let _ = right.send_bytes(b"whole");
+        let _ = right.send_bytes(&[7; 8 << 20]);
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(1) };
+    }
+    drop(right);
+    assert_eq!(left.recv_bytes().unwrap(), b"whole");
+    left.poll_forever().unwrap();
+    // SAFETY: the child is ours, and not waited for yet.
+    assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0);
+    let mut status = 0;
+    // SAFETY: `status` is writable.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert!(libc::WIFSIGNALED(status), "it was done before it was killed");
+    assert!(matches!(left.recv_bytes(), Err(Error::TruncatedMessage)));
+    assert!(matches!(left.recv_bytes(), Err(Error::Eof)));
+    assert!(matches!(left.send_bytes(b"x"), Err(Error::Disconnected)));
+}
+
+#[test]
+fn empty_messages_are_no_end_for_a_reader_and_no_message_for_a_writer() {
+    let _turn = turn();
+    let (left, right) = pipe().unwrap();
+    left.send_bytes(b"ab").unwrap();
+    left.send_bytes(b"").unwrap();
+    left.as_write().write_all(b"").unwrap();
+    left.as_write().write_all(b"cde").unwrap();
+    drop(left);
+    let mut reader = right.as_read();
+    let mut three = [0; 3];
+    reader.read_exact(&mut three).unwrap();
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert_eq!((&three, rest.as_str()), (b"abc", "de"));
+    assert_eq!(reader.read(&mut three).unwrap(), 0);
 }
 
 #[test]
@@ -128,6 +174,24 @@ fn a_pair_of_pipes_makes_a_connection() {
 }
 
 #[test]
+fn a_small_message_goes_into_a_full_pipe_whole_or_not_at_all() {
+    let _turn = turn();
+    let (read, write) = os_pipe();
+    let left = Connection::from_writer(write).unwrap();
+    let right = Connection::from_reader(read.into()).unwrap();
+    assert!(!left.readable() && !right.writable());
+    let mut sent = 0;
+    while left.try_send_bytes(&pattern(4000)).is_ok() {
+        sent += 1;
+    }
+    assert!(left.writable() && sent > 1);
+    assert!(matches!(left.send_bytes_timeout(b"", SHORT), Err(Error::TimeoutError)));
+    drop(left);
+    (0..sent).for_each(|_| assert!(right.recv_bytes().unwrap() == pattern(4000)));
+    assert!(matches!(right.recv_bytes(), Err(Error::Eof)));
+}
+
+#[test]
 fn a_tcp_connection_carries_messages_and_no_descriptors() {
     let _turn = turn();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -141,8 +205,10 @@ fn a_tcp_connection_carries_messages_and_no_descriptors() {
     assert!(matches!(left.send(&value), Err(Error::InvalidArgument { .. })));
     left.send(&text("after that")).unwrap();
     assert_eq!(right.recv::<Text>().unwrap(), text("after that"));
-    drop(left);
-    assert!(matches!(right.recv_bytes(), Err(Error::Eof)));
+    left.send_bytes(b"never received").unwrap();
+    right.poll_forever().unwrap();
+    drop(right);
+    assert!(matches!(left.recv_bytes(), Err(Error::Disconnected)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Connections: messages, framing, descriptors, ends and errors.
 #![allow(unsafe_code)]
 
+mod chance;
 mod descriptors;
 mod ends;
 mod support;

@@ -151,8 +151,13 @@ pub fn handles<const N: usize>() -> (Handles<N>, Vec<File>) {
 
 /// Whether each of `handles` is the other end of the reader at its place, and the only one.
 pub fn assert_paired<const N: usize>(handles: Handles<N>, readers: Vec<File>) {
-    assert_eq!(handles.0.len(), readers.len());
-    for (i, fd) in handles.0.into_iter().enumerate() {
+    assert_each_paired(handles.0, readers);
+}
+
+/// The same for descriptors that need not be of one value.
+pub fn assert_each_paired(fds: Vec<OwnedFd>, readers: Vec<File>) {
+    assert_eq!(fds.len(), readers.len());
+    for (i, fd) in fds.into_iter().enumerate() {
         File::from(fd).write_all(&(i as u32).to_le_bytes()).unwrap();
     }
     for (i, mut reader) in readers.into_iter().enumerate() {

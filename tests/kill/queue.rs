@@ -1,6 +1,7 @@
 //! Queues whose users are killed.
 
-use super::step::{After, Config, Marker, Scenario, Tally, sweep};
+use super::report::Config;
+use super::step::{After, Marker, Scenario, Tally, sweep};
 use super::storm::{Role, Weather, storm};
 use multiproc::{Error, Queue, Shared};
 use std::fs::File;

@@ -1,6 +1,7 @@
 //! `RawLock`: acquired and released, killed at each instruction, and in a storm.
 
-use super::step::{After, Config, Marker, Scenario, Tally, sweep};
+use super::report::Config;
+use super::step::{After, Marker, Scenario, Tally, sweep};
 use super::storm::{Role, Weather, storm};
 use multiproc::{RawLock, Shared};
 use std::sync::atomic::AtomicU64;

@@ -6,10 +6,9 @@
 //! be. Only after that do survivors go on, under a deadline, and check what they share. The sweep
 //! ends with the k at which the victim ended by itself.
 
+use super::report::{Config, Failure, Report, Wrong, call_name};
 use super::trace;
 use crate::support::os::{self, Page, Pid, Sight, Status};
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -19,8 +18,8 @@ const TICK: Duration = Duration::from_millis(2);
 /// One operation and what must hold when a process is killed in it.
 ///
 /// `setup`, `stuck` and the drop of the state run in the harness, everything else in a forked child:
-/// what the processes share must lie in shared memory or be inherited. A panic in any of them is a
-/// failure of the round.
+/// what the processes share must lie in shared memory or be inherited. A panic in a child is a failure
+/// of the round; one in the harness ends the sweep.
 pub(crate) trait Scenario {
     type State;
 
@@ -88,113 +87,6 @@ impl Tally {
     }
 }
 
-/// How thorough a sweep is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Config {
-    /// The least distance between two kills, in instructions.
-    pub(crate) stride: usize,
-    /// Long operations get a longer stride, so that the sweep takes about so many steps.
-    pub(crate) steps: u64,
-    /// How long a round may wait for any one thing.
-    pub(crate) patience: Duration,
-}
-
-impl Config {
-    /// Every 7th instruction, or fewer of a long operation; `MULTIPROC_KILL=full` means each, however
-    /// long it takes, and a number means that stride.
-    pub(crate) fn from_env() -> Config {
-        let (stride, steps) = match std::env::var("MULTIPROC_KILL").as_deref() {
-            Ok("full") => (1, u64::MAX),
-            Ok(number) => (number.parse().expect("MULTIPROC_KILL: `full` or a stride"), u64::MAX),
-            Err(_) => (7, 500_000),
-        };
-        assert!(stride > 0, "MULTIPROC_KILL: a stride is at least 1");
-        Config { stride, steps, patience: Duration::from_secs(20) }
-    }
-
-    /// Each instruction, whatever the environment says: for short operations.
-    pub(crate) fn every_instruction() -> Config {
-        Config { stride: 1, steps: u64::MAX, ..Config::from_env() }
-    }
-
-    /// The stride for an operation of `length` instructions; each kill costs the steps up to it.
-    fn stride_for(&self, length: usize) -> usize {
-        let all = (length as u64).pow(2) / 2;
-        self.stride.max((all / self.steps) as usize)
-    }
-}
-
-/// What a round found wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
-    /// Somebody was left asleep who should not be.
-    Stuck,
-    /// A survivor, or a sleeper that was to be served, never came to its end.
-    Hung,
-    /// A process panicked, or ended as it should not.
-    Broken,
-}
-
-/// One round that failed.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) wrong: Wrong,
-    k: usize,
-    place: String,
-    why: String,
-}
-
-/// What a sweep did and found.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) kills: usize,
-    /// Kills that met the victim asleep in the operation.
-    pub(crate) blocked: usize,
-    steps: u64,
-    stride: usize,
-    /// The instructions from the marker to the victim's end.
-    length: usize,
-    /// How many sleepers slept in which system call.
-    sleepers: BTreeMap<String, usize>,
-    pub(crate) owner_deaths: u64,
-    pub(crate) failures: Vec<Failure>,
-}
-
-impl Report {
-    pub(crate) fn count(&self, wrong: Wrong) -> usize {
-        self.failures.iter().filter(|failure| failure.wrong == wrong).count()
-    }
-
-    /// Panics with the failures if there are any.
-    pub(crate) fn assert_clean(&self) {
-        assert!(self.kills > 0, "the sweep killed nobody");
-        assert!(self.failures.is_empty(), "{} of {} kills", self.failures.len(), self.kills);
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} kills ({} blocked) ", self.kills, self.blocked)?;
-        write!(f, "over {} instructions, ", self.length)?;
-        write!(f, "stride {}, {} steps; sleepers: ", self.stride, self.steps)?;
-        for (call, count) in &self.sleepers {
-            write!(f, "{count} in {call}, ")?;
-        }
-        write!(f, "owner deaths: {}; ", self.owner_deaths)?;
-        let [stuck, hung, broken] = [Wrong::Stuck, Wrong::Hung, Wrong::Broken];
-        let [stuck, hung, broken] = [self.count(stuck), self.count(hung), self.count(broken)];
-        write!(f, "{stuck} stuck, {hung} hung, {broken} broken")?;
-        const SHOWN: usize = 5;
-        for Failure { wrong, k, place, why } in self.failures.iter().take(SHOWN) {
-            write!(f, "\n    {wrong:?} at k = {k}, {place}: {why}")?;
-        }
-        match self.failures.len().saturating_sub(SHOWN) {
-            0 => Ok(()),
-            more => write!(f, "\n    and {more} more"),
-        }
-    }
-}
-
 /// Steps and kills through `scenario`'s operation, prints the totals and gives them back.
 pub(crate) fn sweep<S: Scenario>(config: &Config, name: &str, scenario: &S) -> Report {
     let _ticks = os::Ticks::every(TICK);
@@ -214,7 +106,7 @@ pub(crate) fn sweep<S: Scenario>(config: &Config, name: &str, scenario: &S) -> R
         match round(k, &mut report) {
             End::Killed => k += report.stride,
             End::KilledBlocked => {}
-            End::Finished => break,
+            End::KilledForGood | End::Finished => break,
         }
     }
     report.owner_deaths = tally.0.counter(0).load(Relaxed);
@@ -232,7 +124,9 @@ enum End {
     Killed,
     /// Killed where it slept, before step k: the same k is to be tried again, past the sleep.
     KilledBlocked,
-    /// It ended by itself, or sleeps where nothing will wake it.
+    /// Killed where it slept and nothing would have woken it.
+    KilledForGood,
+    /// It ended by itself.
     Finished,
 }
 
@@ -291,6 +185,7 @@ impl<'a, S: Scenario> Round<'a, S> {
             Some(why) => self.fail(Wrong::Stuck, why),
             None => self.let_survivors_go_on(&after),
         }
+        self.see_orphans_die();
         end
     }
 
@@ -342,10 +237,8 @@ impl<'a, S: Scenario> Round<'a, S> {
                 Some(Status::Stopped(signal)) => trace::step(victim, signal),
                 Some(status) => {
                     self.reaped(victim);
-                    self.fail(
-                        Wrong::Broken,
-                        format!("the victim ended before its marker: {status:?}"),
-                    );
+                    let why = format!("the victim ended before its marker: {status:?}");
+                    self.fail(Wrong::Broken, why);
                     return None;
                 }
                 None => {}
@@ -414,7 +307,7 @@ impl<'a, S: Scenario> Round<'a, S> {
                 if !self.unblock() {
                     self.report.length = stepped;
                     self.kill(victim);
-                    return End::Finished;
+                    return End::KilledForGood;
                 }
             };
         }
@@ -484,6 +377,18 @@ impl<'a, S: Scenario> Round<'a, S> {
             self.await_success(judge, "the final check");
         }
     }
+
+    /// Children of the killed come to the harness: they must not outlive the round.
+    fn see_orphans_die(&mut self) {
+        let mut orphans = os::children();
+        orphans.retain(|pid| !self.living.contains(pid));
+        for pid in orphans {
+            if os::wait_until(pid, self.deadline()).is_none() {
+                self.fail(Wrong::Hung, format!("an orphan lives on in {:?}", os::look(pid)));
+                os::kill_and_reap(pid);
+            }
+        }
+    }
 }
 
 impl<S: Scenario> Drop for Round<'_, S> {
@@ -492,21 +397,4 @@ impl<S: Scenario> Drop for Round<'_, S> {
             os::kill_and_reap(pid);
         }
     }
-}
-
-/// The system call at the front of a line of /proc/PID/syscall, by name where it is a usual one.
-fn call_name(line: &str) -> String {
-    let number = line.split(' ').next().unwrap_or_default();
-    let usual = [
-        (libc::SYS_futex, "futex"),
-        (libc::SYS_read, "read"),
-        (libc::SYS_write, "write"),
-        (libc::SYS_ppoll, "ppoll"),
-        (libc::SYS_recvmsg, "recvmsg"),
-        (libc::SYS_sendmsg, "sendmsg"),
-        (libc::SYS_waitid, "waitid"),
-        (libc::SYS_wait4, "wait4"),
-    ];
-    let name = usual.iter().find(|(usual, _)| number.parse() == Ok(*usual));
-    name.map_or(format!("call {number}"), |(_, name)| name.to_string())
 }
