@@ -160,7 +160,7 @@ impl<const N: usize> Drop for ByHand<N> {
     fn drop(&mut self) {
         let bells = [self.slots().getters.bell, self.slots().putters.bell];
         // SAFETY: made by `new` and nobody else's.
-        bells.iter().for_each(|bell| drop(unsafe { libc::close(*bell) }));
+        bells.iter().for_each(|bell| assert_eq!(unsafe { libc::close(*bell) }, 0));
         // SAFETY: likewise, and not used after this.
         unsafe { libc::munmap(self.0.cast_mut().cast(), size_of::<Slots<N>>()) };
     }

@@ -180,11 +180,10 @@ fn items_keep_their_order_while_the_queue_grows_shrinks_and_goes_round() {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let size = ((random >> 40) % 3000) as usize * if random >> 60 == 0 { 20 } else { 1 };
         let filling = (put / 997) % 2 == 0;
-        if filling || put == got {
-            if queue.try_put(&(put, vec![put as u8; size])).is_ok() {
-                put += 1;
-                continue;
-            }
+        let wanted = filling || put == got;
+        if wanted && queue.try_put(&(put, vec![put as u8; size])).is_ok() {
+            put += 1;
+            continue;
         }
         for _ in 0..if filling { 1 } else { 3 } {
             if put > got {

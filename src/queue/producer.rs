@@ -167,6 +167,9 @@ impl Inner {
                     Some(until) if !small => self.sleep_for_space(comfort_at, until)?,
                     _ => return self.enter(tail, class),
                 },
+                Room::None { .. } if self.is_at_end(head, tail) => {
+                    self.step_over_for_consumer(tail, deadline)?;
+                }
                 Room::None { .. } if deadline.has_passed() => return Err(Error::Full),
                 Room::None { exact, comfort_at } => match comfort.until(COMFORT) {
                     Some(until) if comfort_at != exact => {
@@ -176,6 +179,24 @@ impl Inner {
                 },
             }
         }
+    }
+
+    /// Whether the head is at the end of a segment that is not the last, and has yet to leave it.
+    fn is_at_end(&self, head: Mark, tail: Mark) -> bool {
+        let (next, _) = self.segment(head.segment.wrapping_add(1));
+        head.segment != tail.segment && head.position == next
+    }
+
+    /// Sees to it that the head leaves a segment at the end of which it is.
+    ///
+    /// A consumer does that after it has taken the last message, but may be killed in between. Nobody
+    /// sleeps in the consumers' turn here, since there are messages behind the segment: it is free, or
+    /// soon will be.
+    fn step_over_for_consumer(&self, tail: Mark, deadline: Deadline) -> Result<()> {
+        let turn = self.turn(&self.state().consumer.turn, deadline, || Ok(false))?;
+        let Some(turn) = turn else { return Err(Error::Full) };
+        self.settle_consumer(&turn);
+        self.step_over(self.state().head.read(), tail).map(drop)
     }
 
     fn room(&self, tail: Mark, last: Last, head: Mark, need: Need) -> Result<Room> {
@@ -206,7 +227,8 @@ impl Inner {
         }
         if head.segment != tail.segment || need.stride > last.len {
             // The class that the head leaves next may do, or make room for another look.
-            let exact = Mark { segment: head.segment.saturating_add(1), ..Mark::default() };
+            let (position, _) = self.segment(head.segment.wrapping_add(1));
+            let exact = Mark { position, ..Mark::default() };
             return Ok(Room::None { exact, comfort_at: exact });
         }
         let position = tail.position.saturating_add(need.stride) - last.len;
