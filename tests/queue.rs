@@ -394,15 +394,43 @@ fn descriptors_travel_with_their_message() {
     });
 }
 
-/// Lets this process have no descriptor numbered `most` or higher.
+/// Sets the soft limit of a resource.
 #[allow(unsafe_code)]
-fn limit_descriptors(most: u64) {
+fn limit(resource: libc::__rlimit_resource_t, soft: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is one record, which the call fills in.
-    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
-    limit.rlim_cur = most;
+    assert_eq!(unsafe { libc::getrlimit(resource, &mut limit) }, 0);
+    limit.rlim_cur = soft;
     // SAFETY: `limit` is one record, which the call reads.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
+}
+
+/// Lets this process have no descriptor numbered `most` or higher.
+fn limit_descriptors(most: u64) {
+    limit(libc::RLIMIT_NOFILE, most);
+}
+
+#[test]
+fn a_lack_of_address_space_is_an_error_of_put_and_loses_nothing() {
+    in_child(|| {
+        let queue = Queue::<Vec<u8>>::builder().max_bytes(1 << 30).build().unwrap();
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+        limit(libc::RLIMIT_AS, pages * 4096 + (24 << 20));
+        let item = vec![5; 10_000];
+        let mut count = 0;
+        let error = loop {
+            match queue.put(&item) {
+                Ok(()) => count += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::ENOMEM), "{error}");
+        assert_eq!(queue.len().unwrap(), count);
+        (0..count).for_each(|_| assert!(queue.get().unwrap() == item));
+        queue.put(&item).unwrap();
+        assert!(queue.get().unwrap() == item);
+    });
 }
 
 #[test]
