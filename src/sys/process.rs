@@ -80,6 +80,13 @@ pub(crate) fn is_single_threaded() -> Option<bool> {
     }
 }
 
+/// `sysconf(_SC_NPROCESSORS_ONLN)`; zero where the system does not tell.
+pub(crate) fn online_cpus() -> usize {
+    // SAFETY: the call takes a number.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    usize::try_from(count).unwrap_or(0)
+}
+
 /// Ends the process at once: no exit handlers, no destructors, no flushing.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: the call takes a number and does not return.
@@ -137,6 +144,41 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<ExitStatus>> {
         libc::CLD_EXITED => ExitStatus::Exited(status),
         _ => ExitStatus::Killed(status),
     }))
+}
+
+/// How a process ended that has been reaped by somebody else already; `None` where the kernel (before
+/// 6.15) does not keep that for the holders of pidfds.
+pub(crate) fn exit_info(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
+    let mut info = PidfdInfo { mask: PidfdInfo::EXIT, ..PidfdInfo::default() };
+    // SAFETY: `info` is writable for the record whose size is part of the request's number; a kernel
+    // that does not know the request answers ENOTTY.
+    errno_result(unsafe { libc::ioctl(pidfd.as_raw_fd(), PidfdInfo::GET as _, &mut info) }).ok()?;
+    if info.mask & PidfdInfo::EXIT == 0 {
+        return None;
+    }
+    let status = info.exit_code;
+    Some(match libc::WTERMSIG(status) {
+        0 => ExitStatus::Exited(libc::WEXITSTATUS(status)),
+        signal => ExitStatus::Killed(signal),
+    })
+}
+
+/// The first version of `struct pidfd_info` of the kernel's `pidfd.h`.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    /// pid, tgid, ppid, and eight user and group ids.
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+impl PidfdInfo {
+    /// `PIDFD_GET_INFO`: `_IOWR(0xff, 11, struct pidfd_info)`.
+    const GET: u32 = 3 << 30 | (size_of::<PidfdInfo>() as u32) << 16 | 0xff << 8 | 11;
+    /// `PIDFD_INFO_EXIT`, asked for and answered.
+    const EXIT: u64 = 1 << 3;
 }
 
 /// Kills a child that nothing but its pid names, and reaps it.
@@ -370,6 +412,8 @@ mod tests {
         assert!(wait_readable(pidfd.as_fd(), Deadline::NEVER).unwrap());
         assert_eq!(reap(pidfd.as_fd()).unwrap(), Some(ExitStatus::Exited(7)));
         assert_eq!(errno(reap(pidfd.as_fd())), Some(libc::ECHILD));
+        // Where the kernel keeps it, it is the truth.
+        assert!(exit_info(pidfd.as_fd()).is_none_or(|status| status == ExitStatus::Exited(7)));
         assert_eq!(errno(send_signal(pidfd.as_fd(), libc::SIGKILL)), Some(libc::ESRCH));
     }
 
@@ -399,6 +443,13 @@ mod tests {
         send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
         wait_readable(pidfd.as_fd(), Deadline::NEVER).unwrap();
         assert_eq!(reap(pidfd.as_fd()).unwrap(), Some(ExitStatus::Killed(libc::SIGKILL)));
+    }
+
+    #[test]
+    fn how_a_living_process_ends_is_not_known_yet() {
+        assert_eq!(exit_info(pidfd_open(id()).unwrap().as_fd()), None);
+        let (pipe, _other) = super::super::fd::pipe().unwrap();
+        assert_eq!(exit_info(pipe.as_fd()), None);
     }
 
     #[test]
