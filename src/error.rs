@@ -160,6 +160,18 @@ impl Error {
         Error::InvalidArgument { reason: reason.into() }
     }
 
+    /// The same error once more, where it consists of few words; [`Error::Remote`] with its text for others.
+    pub(crate) fn again(&self) -> Error {
+        match self {
+            Error::NotInExecutable { function } => {
+                Error::NotInExecutable { function: function.clone() }
+            }
+            Error::PoolClosed => Error::PoolClosed,
+            &Error::WorkerDied { pid, status } => Error::WorkerDied { pid, status },
+            other => Error::Remote { message: other.to_string() },
+        }
+    }
+
     /// The system's error number, if it was the system that refused.
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {

@@ -158,7 +158,7 @@ fn a_start_reaps_the_children_that_nobody_joined() {
         assert!(ended.ends());
         assert!(os::has_children());
         let stays = Process::new(sleep, ()).start().unwrap();
-        assert_eq!(os::children(), [stays.pid() as i32]);
+        assert_eq!(os::children(), [stays.pid() as i32].into());
         stays.kill().unwrap();
     });
 }

@@ -11,6 +11,8 @@ fn rerun(test: &str) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture"]);
     command.env("MULTIPROC_LEAKS", "check").env("MULTIPROC_RERUN", test);
+    // With one thread libtest would run the test in `main`, which has no test's name.
+    command.env("RUST_TEST_THREADS", "2");
     command.output().unwrap()
 }
 

@@ -3,6 +3,10 @@
 //!
 //! `cargo run --release --example digest -- [--workers N] [--kill-workers MS] PATH...`
 //!
+//! The files are the tasks of a pool of N processes, by default as many as there are usable CPUs.
+//! With `--kill-workers` a random one of them is killed every MS milliseconds: its file is hashed by
+//! another, and the output is the same.
+//!
 //! What cannot be read gives a line on standard error each, and exit code 1 at the end; the rest is
 //! done all the same.
 
@@ -11,6 +15,7 @@ mod report;
 mod sha256;
 mod walk;
 
+use multiproc::{Pool, StartMethod};
 use options::{Options, USAGE};
 use report::{Report, reason};
 use sha256::Sha256;
@@ -18,11 +23,15 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 /// A file's digest in hexadecimal and its length; or why there is none.
 type Digest = Result<(String, u64), String>;
 
 fn main() -> ExitCode {
+    multiproc::init();
     let Some(options) = Options::parse(std::env::args_os().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -45,17 +54,54 @@ fn main() -> ExitCode {
     if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Hands the digest of each file to `each`, in the order of `paths`.
+/// Hands the digest of each file to `each`, in the order of `paths`; worker processes compute them.
 fn run(
     paths: Vec<PathBuf>,
-    _options: &Options,
+    options: &Options,
     mut each: impl FnMut(&Path, Digest) -> io::Result<()>,
 ) -> io::Result<()> {
-    for path in paths {
-        let digest = digest_file(path.clone());
-        each(&path, digest)?;
+    let mut builder = Pool::builder().start_method(StartMethod::ForkServer).retries(u32::MAX);
+    if let Some(workers) = options.workers {
+        builder = builder.processes(workers);
     }
-    Ok(())
+    let pool = builder.build()?;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        if let Some(period) = options.kill_workers {
+            let (pool, over) = (&pool, &over);
+            scope.spawn(move || kill_now_and_then(pool, period, over));
+        }
+        let _over = SetAtEnd(&over);
+        for (path, digest) in paths.iter().zip(pool.imap(digest_file, paths.clone())) {
+            each(path, digest.unwrap_or_else(|error| Err(error.to_string())))?;
+        }
+        Ok(())
+    })
+}
+
+/// Kills a random worker every `period`, to show that it does not matter.
+fn kill_now_and_then(pool: &Pool, period: Duration, over: &AtomicBool) {
+    let mut random = u64::from(std::process::id());
+    while !over.load(Ordering::Relaxed) {
+        thread::sleep(period);
+        // xorshift: any numbers will do.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let workers = pool.snapshot().workers;
+        if let Some(worker) = workers.get(random as usize % workers.len().max(1)) {
+            pool.kill_worker(worker.pid);
+        }
+    }
+}
+
+/// Sets a flag when it is dropped, also on the way out with an error.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The task: one file.

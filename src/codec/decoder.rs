@@ -52,6 +52,28 @@ pub trait Decode: Sized {
 /// [`MAX_DEPTH`](Self::MAX_DEPTH) are refused, and so is a message with more than 65,536 items (of a
 /// vector, a map...) that take no bytes at all, such as `()`: without that bound a few bytes could ask for
 /// any amount of work.
+///
+/// # Examples
+/// ```
+/// use multiproc::{Decode, Decoder, Error, Result};
+///
+/// /// A name of at most 255 bytes, with its length in one.
+/// #[derive(Debug, PartialEq)]
+/// struct Short(String);
+///
+/// impl Decode for Short {
+///     fn decode(decoder: &mut Decoder<'_>) -> Result<Short> {
+///         let len = u8::decode(decoder)?;
+///         let name = decoder.bytes(len.into())?.to_vec();
+///         let name = String::from_utf8(name)
+///             .map_err(|_| Error::Decode { reason: "name that is not UTF-8".into() })?;
+///         Ok(Short(name))
+///     }
+/// }
+/// assert_eq!(multiproc::from_bytes::<Short>(b"\x03bob")?, Short("bob".to_string()));
+/// assert!(multiproc::from_bytes::<Short>(b"\x09bob").is_err());
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Decoder<'a> {
     bytes: &'a [u8],
@@ -73,6 +95,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// How many bytes are left.
+    #[inline]
     pub fn remaining(&self) -> usize {
         self.bytes.len()
     }
@@ -81,18 +104,26 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// * [`Error::Decode`]: there are not as many.
+    #[inline]
     pub fn bytes(&mut self, len: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.bytes.split_at_checked(len).ok_or_else(|| {
-            Error::decode(format!("{len} bytes wanted where {} are left", self.bytes.len()))
-        })?;
+        let Some((taken, rest)) = self.bytes.split_at_checked(len) else {
+            return Err(self.too_few(len));
+        };
         self.bytes = rest;
         Ok(taken)
+    }
+
+    #[cold]
+    fn too_few(&self, wanted: usize) -> Error {
+        Error::decode(format!("{wanted} bytes wanted where {} are left", self.bytes.len()))
     }
 
     /// Takes a length that [`Encoder::len`](crate::Encoder::len) wrote.
     ///
     /// # Errors
     /// * [`Error::Decode`]: there is none, or it does not fit this machine's `usize`.
+    #[inline]
+    #[allow(clippy::len_without_is_empty)] // It takes a length, it has none.
     pub fn len(&mut self) -> Result<usize> {
         let len = self.array().map(u64::from_le_bytes)?;
         usize::try_from(len).map_err(|_| Error::decode(format!("a length of {len}")))
@@ -126,6 +157,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Takes `N` bytes as an array.
+    #[inline]
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut array = [0; N];
         array.copy_from_slice(self.bytes(N)?);
@@ -137,6 +169,15 @@ impl<'a> Decoder<'a> {
     pub fn plain<T: Plain>(&mut self) -> Result<T> {
         let bytes = self.bytes(size_of::<T>())?;
         plain::from_bytes(bytes).ok_or_else(|| Error::decode("bytes that make no value"))
+    }
+
+    /// Takes `N` values that lie in the message as they do in memory, in one copy.
+    #[doc(hidden)]
+    pub fn plain_array<T: Plain, const N: usize>(&mut self) -> Result<[T; N]> {
+        if size_of::<T>() == 0 {
+            self.count_empty(N)?;
+        }
+        self.plain()
     }
 
     /// Takes `len` values that lie in the message as they do in memory, in one copy.
@@ -152,13 +193,32 @@ impl<'a> Decoder<'a> {
         Ok(plain::vec_from_bytes(self.bytes(bytes)?))
     }
 
-    /// How many items to set memory aside for, when the message claims to have `len`.
-    pub(crate) fn justified<T>(&self, len: usize) -> usize {
+    /// Takes the length of a container of `T`s: the length, and how many items to set memory aside for.
+    ///
+    /// A length is refused at once if the items cannot all be there: each takes a byte, a descriptor or
+    /// one of the places for items that take nothing.
+    pub(crate) fn claim<T>(&mut self) -> Result<(usize, usize)> {
+        let len = self.len()?;
+        self.check_claim(len)?;
+        Ok((len, self.justified::<T>(len)))
+    }
+
+    fn check_claim(&self, len: usize) -> Result<()> {
+        let empty = MAX_EMPTY_ITEMS.saturating_sub(self.empty_items);
+        if len > self.remaining().saturating_add(self.fds.len()).saturating_add(empty) {
+            let left = self.remaining();
+            return Err(Error::decode(format!("{len} items claimed where {left} bytes are left")));
+        }
+        Ok(())
+    }
+
+    fn justified<T>(&self, len: usize) -> usize {
         len.min(self.remaining() / size_of::<T>().max(1))
     }
 
     /// Takes `len` values one by one, into a vector that grows no faster than they prove to be there.
     pub(crate) fn items<T: Decode>(&mut self, len: usize) -> Result<Vec<T>> {
+        self.check_claim(len)?;
         let mut items = Vec::with_capacity(self.justified::<T>(len));
         for _ in 0..len {
             items.push(self.item()?);
@@ -176,6 +236,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Takes one of many values; those that take no bytes are counted.
+    #[inline]
     pub(crate) fn item<T: Decode>(&mut self) -> Result<T> {
         let before = (self.bytes.len(), self.fds.len());
         let item = T::decode(self)?;
@@ -196,6 +257,7 @@ impl<'a> Decoder<'a> {
 
     /// Takes the place of an enum's variant that [`message!`](crate::message) wrote.
     #[doc(hidden)]
+    #[inline]
     pub fn variant(&mut self) -> Result<u32> {
         self.array().map(u32::from_le_bytes)
     }

@@ -36,11 +36,35 @@ pub trait Encode {
     {
         for item in items {
             encoder.item(item);
+            if encoder.failure.is_some() {
+                return;
+            }
         }
     }
 }
 
 /// Takes the bytes and descriptors of a message as it is encoded.
+///
+/// # Examples
+/// ```
+/// use multiproc::{Encode, Encoder, Error};
+///
+/// /// A name of at most 255 bytes, with its length in one.
+/// struct Short(String);
+///
+/// impl Encode for Short {
+///     fn encode(&self, encoder: &mut Encoder<'_>) {
+///         match u8::try_from(self.0.len()) {
+///             Ok(len) => encoder.bytes(&[len]),
+///             Err(_) => encoder.fail(Error::Encode { reason: "name too long".into() }),
+///         }
+///         encoder.bytes(self.0.as_bytes());
+///     }
+/// }
+/// assert_eq!(multiproc::to_bytes(&Short("bob".to_string()))?, b"\x03bob");
+/// assert!(multiproc::to_bytes(&Short("x".repeat(256))).is_err());
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Encoder<'a> {
     bytes: &'a mut Vec<u8>,
@@ -57,11 +81,13 @@ impl<'a> Encoder<'a> {
     }
 
     /// Appends bytes as they are, without their number.
+    #[inline]
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
     /// Appends a length, as eight bytes.
+    #[inline]
     pub fn len(&mut self, len: usize) {
         self.bytes(&(len as u64).to_le_bytes());
     }
@@ -94,16 +120,28 @@ impl<'a> Encoder<'a> {
         self.depth -= 1;
     }
 
+    /// Appends a plain value as it lies in memory.
+    #[doc(hidden)]
+    pub fn plain<T: Plain>(&mut self, value: &T) {
+        self.bytes(plain::as_bytes(std::slice::from_ref(value)));
+    }
+
     /// Appends plain values as they lie in memory.
     #[doc(hidden)]
-    pub fn plain<T: Plain>(&mut self, items: &[T]) {
+    pub fn plain_slice<T: Plain>(&mut self, items: &[T]) {
         if size_of::<T>() == 0 {
             self.count_empty(items.len());
         }
         self.bytes(plain::as_bytes(items));
     }
 
+    /// Appends these bytes, made one by one.
+    pub(crate) fn extend(&mut self, bytes: impl ExactSizeIterator<Item = u8>) {
+        self.bytes.extend(bytes);
+    }
+
     /// Appends one of many values; those that take no bytes are counted, as the decoder counts them.
+    #[inline]
     pub(crate) fn item<T: Encode + ?Sized>(&mut self, item: &T) {
         let before = (self.bytes.len(), self.fds.len());
         item.encode(self);

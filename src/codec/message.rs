@@ -9,7 +9,8 @@
 ///
 /// The declarations are plain Rust, with attributes, visibility, type and `const` parameters, bounds
 /// and `where` clauses. Every field's type must be a message itself, and so must every type parameter
-/// be. Lifetimes are not taken: what is decoded borrows nothing.
+/// be. Lifetimes are not taken (what is decoded borrows nothing), nor default type parameters, nor `cfg`
+/// on a field or variant.
 ///
 /// Fields travel in the order of declaration, without names; an enum's variant as its place among the
 /// variants. Both sides must therefore be built from the same declaration.
@@ -57,13 +58,29 @@ macro_rules! message {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __message {
-    // One item after the other; its head is everything up to the name.
+    // One item after the other; its head is everything up to the name. Those without parameters go the
+    // short way, since each step counts against the compiler's recursion limit.
     (@items) => {};
-    (@items $(#[$meta:meta])* $vis:vis struct $name:ident $($rest:tt)*) => {
-        $crate::__message! { @generics {[$(#[$meta])* $vis struct $name] struct $name} $($rest)* }
+    (@items $(#[$meta:meta])* $vis:vis $kind:ident $name:ident { $($fields:tt)* } $($rest:tt)*) => {
+        $crate::__message! {
+            @declare {[$(#[$meta])* $vis $kind $name] $kind $name} [[] [] []] [] { $($fields)* }
+        }
+        $crate::__message! { @items $($rest)* }
     };
-    (@items $(#[$meta:meta])* $vis:vis enum $name:ident $($rest:tt)*) => {
-        $crate::__message! { @generics {[$(#[$meta])* $vis enum $name] enum $name} $($rest)* }
+    (@items $(#[$meta:meta])* $vis:vis $kind:ident $name:ident ($($fields:tt)*); $($rest:tt)*) => {
+        $crate::__message! {
+            @declare {[$(#[$meta])* $vis $kind $name] $kind $name} [[] [] []] [] ($($fields)*);
+        }
+        $crate::__message! { @items $($rest)* }
+    };
+    (@items $(#[$meta:meta])* $vis:vis $kind:ident $name:ident; $($rest:tt)*) => {
+        $crate::__message! {
+            @declare {[$(#[$meta])* $vis $kind $name] $kind $name} [[] [] []] [] ;
+        }
+        $crate::__message! { @items $($rest)* }
+    };
+    (@items $(#[$meta:meta])* $vis:vis $kind:ident $name:ident $($rest:tt)*) => {
+        $crate::__message! { @generics {[$(#[$meta])* $vis $kind $name] $kind $name} $($rest)* }
     };
 
     // The generic parameters: [as declared] [names] [types].
@@ -317,7 +334,7 @@ macro_rules! __message {
     (@build $decoder:ident [$($form:tt)*] { $(
         $(#[$meta:meta])* $vis:vis $field:ident : $type:ty
     ),* $(,)? }) => {
-        $($form)* { $( $field: $crate::Decode::decode($decoder)?, )* }
+        $($form)* { $( $field: <$type as $crate::Decode>::decode($decoder)?, )* }
     };
     (@build $decoder:ident [$($form:tt)*] ( $(
         $(#[$meta:meta])* $vis:vis $type:ty

@@ -7,15 +7,27 @@
 #![allow(unsafe_code)]
 
 mod area;
+mod cell;
+mod guarded;
 mod memory;
 pub(crate) mod plain;
 mod raw_lock;
+#[allow(clippy::module_inception)]
+mod region;
 mod share;
 mod shared;
+mod shared_bytes;
+mod shared_slice;
+mod words;
 
 pub(crate) use area::Area;
+pub use cell::PlainCell;
+pub(crate) use guarded::{Guarded, SliceGuard};
 pub(crate) use memory::Memory;
 pub use plain::Plain;
 pub use raw_lock::{RawLock, RawLockGuard};
+pub use region::Region;
 pub use share::Share;
 pub use shared::Shared;
+pub use shared_bytes::SharedBytes;
+pub(crate) use shared_slice::SharedSlice;

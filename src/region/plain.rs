@@ -52,13 +52,6 @@ pub(crate) fn as_bytes<T: Plain>(items: &[T]) -> &[u8] {
     unsafe { slice::from_raw_parts(items.as_ptr().cast(), mem::size_of_val(items)) }
 }
 
-/// The bytes of `items`, to be written.
-pub(crate) fn as_bytes_mut<T: Plain>(items: &mut [T]) -> &mut [u8] {
-    // SAFETY: the items' own memory, borrowed as exclusively as they are; whatever is written there
-    // is a value, since every bit pattern of a `Plain` type is one.
-    unsafe { slice::from_raw_parts_mut(items.as_mut_ptr().cast(), mem::size_of_val(items)) }
-}
-
 /// The value whose bytes these are, or nothing if they are not exactly as many.
 pub(crate) fn from_bytes<T: Plain>(bytes: &[u8]) -> Option<T> {
     // SAFETY: `bytes` holds as many initialised bytes as a `T` has (checked first), the read asks for
@@ -193,11 +186,11 @@ macro_rules! __plain {
 
         impl $crate::Encode for $name {
             fn encode(&self, encoder: &mut $crate::Encoder<'_>) {
-                encoder.plain(::core::slice::from_ref(self));
+                encoder.plain(self);
             }
 
             fn encode_slice(items: &[Self], encoder: &mut $crate::Encoder<'_>) {
-                encoder.plain(items);
+                encoder.plain_slice(items);
             }
         }
 
@@ -211,6 +204,12 @@ macro_rules! __plain {
                 decoder: &mut $crate::Decoder<'_>,
             ) -> $crate::Result<::std::vec::Vec<Self>> {
                 decoder.plain_vec(len)
+            }
+
+            fn decode_array<const N: usize>(
+                decoder: &mut $crate::Decoder<'_>,
+            ) -> $crate::Result<[Self; N]> {
+                decoder.plain_array()
             }
         }
 
@@ -228,13 +227,6 @@ mod tests {
             as_bytes(&[1u16, 0x0203]),
             [1u16.to_ne_bytes(), 0x0203u16.to_ne_bytes()].concat()
         );
-    }
-
-    #[test]
-    fn written_bytes_are_seen_in_the_values() {
-        let mut items = [0u32; 2];
-        as_bytes_mut(&mut items)[4..].copy_from_slice(&7u32.to_ne_bytes());
-        assert_eq!(items, [0, 7]);
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! The lock under every other: a robust mutex in shared memory.
 
 use super::Share;
-use crate::sys::process;
 use crate::sys::pthread::{Acquired, Mutex};
 use crate::sys::time::Deadline;
+use crate::sys::{process, thread};
 use crate::{Error, Result, sys};
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A lock for a place in a [`Shared`](crate::Shared) value; [`Lock`](crate::Lock) is one with a place
@@ -32,14 +33,14 @@ use std::time::Duration;
 #[repr(C)]
 pub struct RawLock {
     mutex: Mutex,
-    /// The pid of the holder, 0 while nobody holds the lock. Only the holder writes it; a dead
-    /// holder's stays until the next acquirer replaces it.
-    pid: AtomicU32,
-    /// The thread of the holder, likewise.
-    tid: AtomicU32,
+    /// Who holds the lock: the pid above, the thread id below; 0 while nobody does. Only the holder
+    /// writes it, and a dead holder's stays until the next acquirer replaces it: the mutex knows who
+    /// really holds it, this tells the eyes of people and a scribbled mutex from a held one.
+    holder: AtomicU64,
     /// 1 if somebody who only looked was told of a holder's death in the next acquirer's place.
     /// Written under the lock.
-    abandoned: AtomicU32,
+    untold: AtomicU32,
+    padding: AtomicU32,
 }
 
 // SAFETY: `repr(C)`; the words beside the mutex are atomics; the mutex is used by calls of the pthread
@@ -51,10 +52,28 @@ unsafe impl Share for RawLock {
     }
 
     fn is_held(&self) -> bool {
-        // Relaxed: asked when no guard can be alive but a forgotten one, by the last owner.
-        self.pid.load(Ordering::Relaxed) == process::id()
+        self.mutex.state().holder().is_some_and(thread::is_own)
     }
 }
+
+/// How many locks a thread may hold at a time: the kernel hands on no more than 2,048 of a thread
+/// that dies, and some may be mutexes of somebody else's.
+const MOST: u32 = 2_000;
+
+thread_local! {
+    /// The process, and how many locks this thread of it holds; a forked child's begins at none.
+    static HELD: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// How many locks this thread holds.
+#[inline]
+fn held(pid: u32) -> u32 {
+    let (of, count) = HELD.get();
+    if of == pid { count } else { 0 }
+}
+
+/// How long a contended wait lasts before it looks whether the holder it waits for exists.
+const SLICE: Duration = Duration::from_secs(1);
 
 impl Default for RawLock {
     fn default() -> RawLock {
@@ -67,9 +86,9 @@ impl RawLock {
     pub const fn new() -> RawLock {
         RawLock {
             mutex: Mutex::uninit(),
-            pid: AtomicU32::new(0),
-            tid: AtomicU32::new(0),
-            abandoned: AtomicU32::new(0),
+            holder: AtomicU64::new(0),
+            untold: AtomicU32::new(0),
+            padding: AtomicU32::new(0),
         }
     }
 
@@ -78,18 +97,28 @@ impl RawLock {
     /// # Errors
     /// * [`Error::Deadlock`]: the calling thread holds it already.
     /// * [`Error::Corrupt`]: its memory was scribbled over.
+    /// * [`Error::InvalidArgument`]: it is not in a [`Shared`](crate::Shared) yet.
+    #[inline]
     pub fn acquire(&self) -> Result<RawLockGuard<'_>> {
-        self.acquire_until(Deadline::NEVER)?.ok_or(Error::TimeoutError)
+        match self.try_mutex() {
+            Ok(Acquired::Clean) => Ok(self.guard(false)),
+            answer => self.acquire_slowly(answer, Deadline::NEVER)?.ok_or(Error::TimeoutError),
+        }
     }
 
     /// Acquires the lock if nobody holds it; `None` if somebody does, the calling thread included.
     ///
     /// # Errors
-    /// * [`Error::Corrupt`]: its memory was scribbled over.
+    /// As [`acquire`](Self::acquire), without the first.
+    #[inline]
     pub fn try_acquire(&self) -> Result<Option<RawLockGuard<'_>>> {
-        match self.mutex.try_lock() {
-            Err(error) if error.raw_os_error() == Some(sys::EDEADLK) => Ok(None),
-            answer => self.sort(answer),
+        match self.try_mutex() {
+            Ok(Acquired::Clean) => Ok(Some(self.guard(false))),
+            Ok(Acquired::No) => Ok(None),
+            answer => match self.sort(answer) {
+                Err(Error::Deadlock) => Ok(None),
+                answer => answer,
+            },
         }
     }
 
@@ -98,69 +127,118 @@ impl RawLock {
     /// # Errors
     /// As [`acquire`](Self::acquire).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Option<RawLockGuard<'_>>> {
-        self.acquire_until(Deadline::after(timeout))
+        match self.try_mutex() {
+            // Free is the common case, and it needs no look at the clock.
+            Ok(Acquired::Clean) => Ok(Some(self.guard(false))),
+            answer => self.acquire_slowly(answer, Deadline::after(timeout)),
+        }
     }
 
+    #[inline]
     pub(crate) fn acquire_until(&self, deadline: Deadline) -> Result<Option<RawLockGuard<'_>>> {
-        // Free is the common case, and it needs no look at the clock.
-        match self.mutex.try_lock() {
-            Ok(Acquired::No) => {}
-            Err(error) if error.raw_os_error() == Some(sys::EDEADLK) => {}
-            answer => return self.sort(answer),
+        match self.try_mutex() {
+            Ok(Acquired::Clean) => Ok(Some(self.guard(false))),
+            answer => self.acquire_slowly(answer, deadline),
         }
-        self.sort(self.mutex.lock(deadline))
+    }
+
+    /// EINVAL stands for a mutex that must not be touched.
+    #[inline]
+    fn try_mutex(&self) -> io::Result<Acquired> {
+        if !self.mutex.is_intact() {
+            return Err(io::Error::from_raw_os_error(sys::EINVAL));
+        }
+        if held(process::id()) >= MOST {
+            return Err(io::Error::from_raw_os_error(sys::EAGAIN));
+        }
+        self.mutex.try_lock()
+    }
+
+    /// Goes on after a first try that was not answered by the lock.
+    #[cold]
+    fn acquire_slowly(
+        &self,
+        mut answer: io::Result<Acquired>,
+        deadline: Deadline,
+    ) -> Result<Option<RawLockGuard<'_>>> {
+        while matches!(answer, Ok(Acquired::No)) && !deadline.has_passed() {
+            answer = self.mutex.lock(deadline.min(Deadline::after(SLICE)));
+            if matches!(answer, Ok(Acquired::No)) {
+                self.check_holder()?;
+            }
+        }
+        self.sort(answer)
+    }
+
+    /// Tells a lock that is held for long from one whose word was scribbled over.
+    fn check_holder(&self) -> Result<()> {
+        if !self.mutex.is_intact() {
+            return Err(self.not_intact());
+        }
+        let state = self.mutex.state();
+        // A word that is not free and names nobody is none that the libc or the kernel writes.
+        let tid = state.holder().unwrap_or(0);
+        // Who acquired the lock through this code left its name: it holds the lock indeed, perhaps
+        // from a pid namespace that this process cannot see into.
+        let named = self.holder.load(Ordering::Relaxed) as u32;
+        if state.is_free() || (tid != 0 && tid == named) {
+            return Ok(());
+        }
+        // The kernel takes the id of a thread that ends out of the word before the id can be found
+        // missing, so a word that still has it was never that thread's.
+        if thread::exists(tid) || self.mutex.state() != state {
+            return Ok(());
+        }
+        Err(Error::corrupt("a lock held by a thread that never was"))
+    }
+
+    fn not_intact(&self) -> Error {
+        if self.mutex.is_uninit() {
+            Error::invalid("a raw lock that is not in shared memory yet")
+        } else {
+            Error::corrupt("a lock")
+        }
     }
 
     /// Sorts every answer of an acquiring call, for the plain, try and timed form alike.
+    #[cold]
     fn sort(&self, answer: io::Result<Acquired>) -> Result<Option<RawLockGuard<'_>>> {
-        let mut owner_died = match answer {
-            Ok(Acquired::No) => return Ok(None),
-            Ok(acquired) => acquired == Acquired::OwnerDied,
-            Err(error) => {
-                return Err(match error.raw_os_error() {
-                    Some(sys::EDEADLK) => Error::Deadlock,
-                    Some(sys::EINVAL | sys::ENOTRECOVERABLE) => Error::corrupt("a lock"),
-                    _ => Error::os("pthread_mutex_lock")(error),
-                });
-            }
-        };
-        // Relaxed: for the eyes of Debug and `is_held`; the mutex orders everything else.
-        self.pid.store(process::id(), Ordering::Relaxed);
-        self.tid.store(process::thread_id(), Ordering::Relaxed);
-        if self.abandoned.load(Ordering::Relaxed) != 0 {
-            self.abandoned.store(0, Ordering::Relaxed);
+        match answer {
+            Ok(Acquired::No) => Ok(None),
+            Ok(acquired) => Ok(Some(self.guard(acquired == Acquired::OwnerDied))),
+            Err(error) => Err(match error.raw_os_error() {
+                Some(sys::EDEADLK) => Error::Deadlock,
+                Some(sys::EINVAL) => self.not_intact(),
+                Some(sys::ENOTRECOVERABLE) => Error::corrupt("a lock"),
+                _ => Error::os("pthread_mutex_lock")(error),
+            }),
+        }
+    }
+
+    /// The guard of a lock that this thread has just acquired.
+    #[inline]
+    fn guard(&self, mut owner_died: bool) -> RawLockGuard<'_> {
+        let pid = process::id();
+        HELD.set((pid, held(pid) + 1));
+        // Relaxed, here and below: the mutex orders what concerns anybody else.
+        let tid = self.mutex.state().holder().unwrap_or(0);
+        self.holder.store(u64::from(pid) << 32 | u64::from(tid), Ordering::Relaxed);
+        if self.untold.load(Ordering::Relaxed) != 0 {
+            self.untold.store(0, Ordering::Relaxed);
             owner_died = true;
         }
-        Ok(Some(RawLockGuard { lock: self, owner_died, not_send: PhantomData }))
+        RawLockGuard { lock: self, pid, owner_died, not_send: PhantomData }
     }
 
     /// Whether somebody holds the lock at this moment; a holder that was killed holds it no more.
     pub fn locked(&self) -> bool {
-        match self.try_acquire() {
-            Ok(Some(guard)) => {
-                // The death that this look was told of is the next acquirer's to know.
-                self.abandoned.store(guard.owner_died.into(), Ordering::Relaxed);
-                false
-            }
-            answer => matches!(answer, Ok(None)),
-        }
+        self.mutex.state().holder().is_some()
     }
 
-    /// The pid of who holds the lock, as last seen.
+    /// The process and the thread that hold the lock, as last seen.
     pub(crate) fn holder(&self) -> Option<(u32, u32)> {
-        match self.pid.load(Ordering::Relaxed) {
-            0 => None,
-            pid => Some((pid, self.tid.load(Ordering::Relaxed))),
-        }
-    }
-
-    fn release(&self) {
-        // A guard that was copied by fork is not the holder's: it must leave everything as it is.
-        if self.pid.load(Ordering::Relaxed) == process::id() {
-            self.pid.store(0, Ordering::Relaxed);
-            // The answer would be EPERM from a stranger, which the line above excludes.
-            let _ = self.mutex.unlock();
-        }
+        let tid = self.mutex.state().holder()?;
+        Some(((self.holder.load(Ordering::Relaxed) >> 32) as u32, tid))
     }
 }
 
@@ -178,6 +256,8 @@ impl fmt::Debug for RawLock {
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct RawLockGuard<'a> {
     lock: &'a RawLock,
+    /// The process that acquired the lock: in a forked child, the guard is a copy of another's.
+    pid: u32,
     owner_died: bool,
     /// A robust mutex belongs to the thread that locked it.
     not_send: PhantomData<*const ()>,
@@ -188,10 +268,31 @@ impl RawLockGuard<'_> {
     pub fn owner_died(&self) -> bool {
         self.owner_died
     }
+
+    /// Whether this process holds the lock by this guard: false in a child forked meanwhile.
+    #[inline]
+    pub(crate) fn is_own(&self) -> bool {
+        self.pid == process::id()
+    }
+
+    /// Leaves the news of the last holder's death to the next who acquires the lock.
+    pub(crate) fn pass_the_news_on(&self) {
+        if self.owner_died && self.is_own() {
+            self.lock.untold.store(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for RawLockGuard<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.lock.release();
+        // A copy made by fork must leave everything as it is.
+        if self.is_own() {
+            HELD.set((self.pid, held(self.pid).saturating_sub(1)));
+            self.lock.holder.store(0, Ordering::Relaxed);
+            // Killed before the mutex is free: the kernel frees it, and the next acquirer is told.
+            // The only refusal is EPERM, of a mutex whose word was scribbled over meanwhile.
+            let _ = self.lock.mutex.unlock();
+        }
     }
 }

@@ -2,12 +2,13 @@
 
 use super::{Memory, Share};
 use crate::sys::memory::{Mapping, page_size};
-use crate::{Decode, Decoder, Encode, Encoder, Error, Result};
+use crate::{Decode, Decoder, Encode, Encoder, Error, Result, sys};
 use std::any::type_name;
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
-use std::ops::Deref;
+use std::mem::{ManuallyDrop, needs_drop};
+use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -46,6 +47,8 @@ struct Header {
     size: u64,
     /// Of the value's type, by name.
     fingerprint: u64,
+    /// The bytes behind the value, of a [`SharedSlice`](super::SharedSlice).
+    tail: u64,
 }
 
 const MAGIC: u64 = u64::from_le_bytes(*b"mp share");
@@ -60,25 +63,28 @@ struct Inner<T: Share> {
 }
 
 impl<T: Share> Inner<T> {
-    const LEN: usize = VALUE_AT + size_of::<T>();
+    /// Where the value ends.
+    const END: usize = VALUE_AT + size_of::<T>();
 
-    fn header() -> Header {
+    /// Maps the first `len` bytes of the memory.
+    fn map(memory: Memory, len: u64) -> Result<Inner<T>> {
         const { assert!(align_of::<T>() <= VALUE_AT, "aligned to more than a cache line") };
-        Header {
-            magic: MAGIC,
-            size: size_of::<T>() as u64,
-            fingerprint: fingerprint(type_name::<T>()),
+        if len < Self::END as u64 || memory.size() < len {
+            return Err(Error::corrupt("shared memory that is too short for its type"));
         }
-    }
-
-    fn map(memory: Memory) -> Result<Inner<T>> {
-        let mapping =
-            Mapping::shared(memory.as_fd(), 0, Self::LEN, true).map_err(Error::os("mmap"))?;
+        let len = usize::try_from(len)
+            .map_err(|_| Error::os("mmap")(io::Error::from_raw_os_error(sys::ENOMEM)))?;
+        let mapping = Mapping::shared(memory.as_fd(), 0, len, true).map_err(Error::os("mmap"))?;
         Ok(Inner { memory, mapping: ManuallyDrop::new(mapping), value: PhantomData })
     }
 
+    fn header(&self) -> *mut Header {
+        self.mapping.as_ptr().cast()
+    }
+
+    #[inline]
     fn value(&self) -> *mut T {
-        // SAFETY: the mapping is `LEN` bytes long, so the place of the value is inside.
+        // SAFETY: `map` made sure that the mapping is `END` bytes long or longer, so the value is inside.
         unsafe { self.mapping.as_ptr().add(VALUE_AT) }.cast()
     }
 }
@@ -105,18 +111,49 @@ impl<T: Share> Drop for Inner<T> {
 }
 
 impl<T: Share> Shared<T> {
+    /// The fewest bytes that its memory can have.
+    pub(super) const LEN: usize = Inner::<T>::END;
+
     /// Moves `value` into new shared memory.
     ///
     /// # Errors
     /// * [`Error::Os`]: the system refused memory (ENOMEM, ENOSPC) or a descriptor (EMFILE).
     pub fn new(value: T) -> Result<Shared<T>> {
-        let len = Inner::<T>::LEN.next_multiple_of(page_size()) as u64;
-        let inner = Inner::<T>::map(Memory::new(len, len)?)?;
-        let header = inner.mapping.as_ptr().cast::<Header>();
+        Shared::moved(&value, type_name::<T>(), Inner::<T>::END, 0)
+    }
+
+    /// Moves `value` into new shared memory of `len` bytes or more; those behind the value are zero.
+    /// `name` is of the type that knows what they are.
+    pub(super) fn with_tail(value: T, name: &str, len: usize) -> Result<Shared<T>> {
+        Shared::moved(&value, name, len, 0)
+    }
+
+    /// As [`new`](Self::new), with `room` bytes behind the value's pages: holes, until somebody reserves
+    /// them in [`memory`](Self::memory) and maps them as an [`Area`](super::Area).
+    pub(crate) fn with_room(value: T, room: u64) -> Result<Shared<T>> {
+        Shared::moved(&value, type_name::<T>(), Inner::<T>::END, room)
+    }
+
+    /// Makes the memory of a value that its caller then lets go of. It comes by reference because
+    /// thousands of locks are large, and each move would be one more copy on the stack.
+    fn moved(value: &T, name: &str, len: usize, room: u64) -> Result<Shared<T>> {
+        const { assert!(!needs_drop::<T>(), "a type in shared memory is never dropped") };
+        debug_assert!(len >= Inner::<T>::END);
+        let mapped = (len as u64).next_multiple_of(page_size() as u64);
+        let size = mapped.checked_add(room).ok_or_else(|| Error::invalid("too much room"))?;
+        let inner = Inner::<T>::map(Memory::new(size, mapped)?, mapped)?;
+        let tail = (len - Inner::<T>::END) as u64;
+        let header = Header {
+            magic: MAGIC,
+            size: size_of::<T>() as u64,
+            fingerprint: fingerprint(name),
+            tail,
+        };
         // SAFETY: the mapping begins with room for a header, page-aligned, that nobody else sees yet.
-        unsafe { header.write(Inner::<T>::header()) };
-        // SAFETY: (shared-1) nobody else sees the place yet.
-        unsafe { inner.value().write(value) };
+        unsafe { inner.header().write(header) };
+        // SAFETY: (shared-1) nobody else sees the place yet. The original is not used again, and has
+        // nothing to drop.
+        unsafe { inner.value().copy_from_nonoverlapping(value, 1) };
         // SAFETY: (shared-1)
         unsafe { &*inner.value() }.settle()?;
         Ok(Shared { inner: Arc::new(inner) })
@@ -128,31 +165,73 @@ impl<T: Share> Shared<T> {
     /// * [`Error::Corrupt`]: the descriptor is not that of a `Shared<T>` of this very type.
     /// * [`Error::Os`]: the system refused the mapping (ENOMEM).
     fn adopt(fd: OwnedFd) -> Result<Shared<T>> {
-        let memory = Memory::adopt(fd)?;
-        if memory.size() < Inner::<T>::LEN as u64 {
-            return Err(Error::corrupt("shared memory that is too short for its type"));
+        // What may be behind the value's pages is for its users to map.
+        let inner = Inner::<T>::map(Memory::adopt(fd)?, Self::pages())?;
+        match Shared::check(inner, type_name::<T>())? {
+            (shared, 0) => Ok(shared),
+            _ => Err(wrong_type(type_name::<T>())),
         }
-        let inner = Inner::<T>::map(memory)?;
-        let header = inner.mapping.as_ptr().cast::<Header>();
+    }
+
+    /// The bytes of the file that the pages of the value take.
+    fn pages() -> u64 {
+        Inner::<T>::END.next_multiple_of(page_size()) as u64
+    }
+
+    /// The file, for who maps the room behind the value.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.inner.memory
+    }
+
+    /// Where in the file the room is; the file is sealed, so this never changes.
+    pub(crate) fn room(&self) -> Range<u64> {
+        Self::pages()..self.inner.memory.size()
+    }
+
+    /// Takes up a value and the bytes behind it, and says how many those are.
+    pub(super) fn adopt_with_tail(fd: OwnedFd, name: &str) -> Result<(Shared<T>, usize)> {
+        let memory = Memory::adopt(fd)?;
+        let size = memory.size();
+        Shared::check(Inner::<T>::map(memory, size)?, name)
+    }
+
+    fn check(inner: Inner<T>, name: &str) -> Result<(Shared<T>, usize)> {
         // SAFETY: the mapping begins with a header's bytes, of which every pattern is one; they are
         // copied out before they are looked at.
-        let found = unsafe { header.read_volatile() };
-        let wanted = Inner::<T>::header();
+        let found = unsafe { inner.header().read_volatile() };
         if (found.magic, found.size, found.fingerprint)
-            != (wanted.magic, wanted.size, wanted.fingerprint)
+            != (MAGIC, size_of::<T>() as u64, fingerprint(name))
         {
-            return Err(Error::corrupt(format!(
-                "shared memory that does not hold a {}",
-                type_name::<T>()
-            )));
+            return Err(wrong_type(name));
         }
-        Ok(Shared { inner: Arc::new(inner) })
+        let room = inner.mapping.len() - Inner::<T>::END;
+        match usize::try_from(found.tail) {
+            Ok(tail) if tail <= room => Ok((Shared { inner: Arc::new(inner) }, tail)),
+            _ => Err(Error::corrupt("shared memory that is too short for its items")),
+        }
     }
+
+    /// Where the bytes behind the value begin.
+    #[inline]
+    pub(super) fn tail(&self) -> *mut u8 {
+        // SAFETY: `map` made sure that the mapping is `END` bytes long or longer.
+        unsafe { self.inner.mapping.as_ptr().add(Inner::<T>::END) }
+    }
+
+    /// What tells this memory from all other, in every process.
+    pub(crate) fn identity(&self) -> Result<u64> {
+        self.inner.memory.identity()
+    }
+}
+
+fn wrong_type(name: &str) -> Error {
+    Error::corrupt(format!("shared memory that does not hold a {name}"))
 }
 
 impl<T: Share> Deref for Shared<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         // SAFETY: (shared-1)
         unsafe { &*self.inner.value() }

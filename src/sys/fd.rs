@@ -98,6 +98,20 @@ pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     .map(|n| n as usize)
 }
 
+/// `read`, once: up to `most` bytes onto the end of `bytes`, within its capacity.
+pub(crate) fn read_onto(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+    let spare = bytes.spare_capacity_mut();
+    let len = spare.len().min(most);
+    let taken = retry(|| {
+        // SAFETY: the spare capacity is writable for `len` bytes.
+        errno_result(unsafe { libc::read(fd.as_raw_fd(), spare.as_mut_ptr().cast(), len) })
+    })? as usize;
+    let filled = bytes.len() + taken;
+    // SAFETY: the kernel has stored `taken` bytes at the start of the spare capacity.
+    unsafe { bytes.set_len(filled) };
+    Ok(taken)
+}
+
 /// `write`, once; a pipe or socket may take less than all.
 ///
 /// `SIGPIPE` is ignored in every Rust program, so a peer that is gone is EPIPE.
@@ -200,6 +214,8 @@ mod tests {
         let (read_end, write_end) = pipe().unwrap();
         assert_eq!(raw(write(read_end.as_fd(), b"x").unwrap_err()), Some(libc::EBADF));
         assert_eq!(raw(read(write_end.as_fd(), &mut [0]).unwrap_err()), Some(libc::EBADF));
+        let onto = read_onto(write_end.as_fd(), &mut Vec::with_capacity(1), 1);
+        assert_eq!(raw(onto.unwrap_err()), Some(libc::EBADF));
         let mut byte = [0];
         let mut parts = [io::IoSliceMut::new(&mut byte)];
         let error = read_vectored(write_end.as_fd(), &mut parts).unwrap_err();

@@ -41,6 +41,27 @@ pub(crate) fn size(fd: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(unsafe { stat.assume_init() }.st_size as u64)
 }
 
+/// `fstat`: a number that no other file in memory has while this one lives.
+pub(crate) fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat64>::uninit();
+    // SAFETY: `stat` is writable for the one record the call fills in.
+    errno_result(unsafe { libc::fstat64(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it filled in the whole record.
+    Ok(unsafe { stat.assume_init() }.st_ino)
+}
+
+/// `sysinfo`: the bytes of all memory and swap there is, used or not.
+pub(crate) fn installed() -> io::Result<u64> {
+    let mut info = std::mem::MaybeUninit::<libc::sysinfo>::uninit();
+    // SAFETY: `info` is writable for the one record the call fills in.
+    errno_result(unsafe { libc::sysinfo(info.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it filled in the whole record.
+    let info = unsafe { info.assume_init() };
+    #[allow(clippy::unnecessary_cast, reason = "they are 32 bits wide on 32-bit machines")]
+    let units = (info.totalram as u64).saturating_add(info.totalswap as u64);
+    Ok(units.saturating_mul(info.mem_unit.into()))
+}
+
 /// `fallocate`: reserves the pages of a range, growing the file if the range ends beyond it, so that
 /// a lack of memory is an error here and not a SIGBUS at some later touch.
 pub(crate) fn reserve(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
@@ -106,6 +127,23 @@ impl Mapping {
         writable: bool,
     ) -> io::Result<Mapping> {
         let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
+        Self::map(fd, offset, len, protection, libc::MAP_SHARED)
+    }
+
+    /// `mmap(MAP_PRIVATE, PROT_READ)` of the first `len` bytes: what a file sealed against writing can
+    /// be mapped as on every kernel (before 6.7, the shared form is EPERM even for reading). Pages are
+    /// the file's own, since nobody can write either.
+    pub(crate) fn private_read_only(fd: BorrowedFd<'_>, len: usize) -> io::Result<Mapping> {
+        Self::map(fd, 0, len, libc::PROT_READ, libc::MAP_PRIVATE)
+    }
+
+    fn map(
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+        protection: i32,
+        flags: i32,
+    ) -> io::Result<Mapping> {
         // SAFETY: no address is asked for, so the kernel picks one where nothing was mapped, and no
         // existing memory changes.
         let start = unsafe {
@@ -113,7 +151,7 @@ impl Mapping {
                 std::ptr::null_mut(),
                 len,
                 protection,
-                libc::MAP_SHARED,
+                flags,
                 fd.as_raw_fd(),
                 offset as i64,
             )
@@ -173,6 +211,7 @@ mod tests {
         assert!(errno(reserve(read.as_fd(), 0, 1)).is_some());
         assert!(errno(punch(read.as_fd(), 0, 1)).is_some());
         assert!(errno(Mapping::shared(read.as_fd(), 0, 4096, true)).is_some());
+        assert!(errno(Mapping::private_read_only(read.as_fd(), 4096)).is_some());
         assert_eq!(size(read.as_fd()).unwrap(), 0);
         assert_eq!(
             errno(memfd(&std::ffi::CString::new(vec![b'n'; 4096]).unwrap())),
@@ -192,5 +231,8 @@ mod tests {
         assert_eq!(unsafe { reader.as_ptr().wrapping_add(100).read() }, 7);
         assert_eq!(reader.len(), 4096);
         assert!(page_size().is_power_of_two());
+        assert!(installed().unwrap() > 4096);
+        let other = memfd(c"multiproc-test").unwrap();
+        assert_ne!(inode(fd.as_fd()).unwrap(), inode(other.as_fd()).unwrap());
     }
 }

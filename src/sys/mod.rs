@@ -17,6 +17,7 @@ pub(crate) mod pthread;
 pub(crate) mod random;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod thread;
 pub(crate) mod time;
 
 use std::io;
@@ -27,6 +28,7 @@ pub(crate) fn errno_result<T: Copy + PartialEq + From<i8>>(answer: T) -> io::Res
 }
 
 /// Sorts the answer of a call whose value is the error itself, zero being success.
+#[inline]
 pub(crate) fn code_result(code: i32) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
 }

@@ -19,6 +19,7 @@ extern "C" fn forget_pid_after_fork() {
 }
 
 /// `getpid()`, without a system call: libc keeps no copy of its own.
+#[inline]
 pub(crate) fn id() -> u32 {
     // Relaxed: whatever is read is either this process's pid or 0.
     match PID.load(Ordering::Relaxed) {
@@ -393,7 +394,7 @@ fn write_pid_after_vfork(place: *mut u8) {
     let mut left = unsafe { libc::getpid() };
     for index in (0..PID_DIGITS).rev() {
         // SAFETY: the order's place has this many bytes, which nobody else touches meanwhile.
-        unsafe { place.add(index).write(b'0' + (left % 10) as u8) };
+        unsafe { place.wrapping_add(index).write(b'0' + (left % 10) as u8) };
         left /= 10;
     }
 }
@@ -463,8 +464,9 @@ mod tests {
 
     #[test]
     fn a_spawned_program_sees_no_descriptor_but_its_own() {
-        let (pipe, _keep) = super::super::fd::pipe().unwrap();
-        let leak = super::super::fd::dup_from(pipe.as_fd(), CONTROL_FD + 1).unwrap();
+        let (read, _write) = super::super::fd::pipe().unwrap();
+        // Far from the numbers that the shell uses for itself.
+        let leak = super::super::fd::dup_from(read.as_fd(), 50).unwrap();
         // SAFETY: the flag of a descriptor that this test owns.
         unsafe { libc::fcntl(leak.as_raw_fd(), libc::F_SETFD, 0) };
         let script = format!("test -e /proc/$$/fd/3 && ! test -e /proc/$$/fd/{}", leak.as_raw_fd());

@@ -9,6 +9,7 @@ use super::time::Deadline;
 use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How a mutex was acquired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,24 @@ unsafe impl Send for Mutex {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Mutex {}
 
+/// What a robust mutex's futex word says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State(u32);
+
+impl State {
+    /// The thread that holds the mutex, if one does: the kernel takes a dead thread's id away.
+    #[inline]
+    pub(crate) fn holder(self) -> Option<u32> {
+        let tid = self.0 & libc::FUTEX_TID_MASK;
+        (tid != 0 && self.0 & libc::FUTEX_OWNER_DIED == 0).then_some(tid)
+    }
+
+    /// Whether the next who asks gets the mutex.
+    pub(crate) fn is_free(self) -> bool {
+        self.0 == 0 || self.0 & libc::FUTEX_OWNER_DIED != 0
+    }
+}
+
 #[cfg(target_env = "gnu")]
 unsafe extern "C" {
     /// glibc 2.30 and later. The libc crate does not declare it.
@@ -41,12 +60,22 @@ unsafe extern "C" {
     ) -> i32;
 }
 
+/// Where a mutex keeps its futex word and its kind, counted in 32-bit words: part of the ABI of each
+/// libc, which programs compiled against an older one rely on.
+const FUTEX: usize = if cfg!(target_env = "gnu") { 0 } else { 1 };
+const KIND: usize = match (cfg!(target_env = "gnu"), cfg!(target_pointer_width = "64")) {
+    (true, true) => 4,
+    (true, false) => 3,
+    (false, _) => 0,
+};
+
 impl Mutex {
     /// A place for a mutex, to be [`init`](Self::init)ed where it will stay.
     pub(crate) const fn uninit() -> Mutex {
         Mutex(UnsafeCell::new(MaybeUninit::zeroed()))
     }
 
+    #[inline]
     fn as_ptr(&self) -> *mut libc::pthread_mutex_t {
         self.0.get().cast()
     }
@@ -80,14 +109,63 @@ impl Mutex {
         made
     }
 
+    /// One of the mutex's 32-bit words, which the libc and the kernel may change at any time.
+    #[inline]
+    fn word(&self, index: usize) -> &AtomicU32 {
+        let word = self.as_ptr().cast::<u32>().wrapping_add(index);
+        // SAFETY: `index` is one of the two constants above, so the word is inside the mutex and
+        // aligned as it is; the libc accesses it as 32 bits too.
+        unsafe { AtomicU32::from_ptr(word) }
+    }
+
+    /// Whether the mutex is of the kind that [`init`](Self::init) makes: the one part that never
+    /// changes, and that decides what the libc does with the others.
+    #[inline]
+    pub(crate) fn is_intact(&self) -> bool {
+        static WANTED: AtomicU32 = AtomicU32::new(0);
+        #[cold]
+        fn learn() -> u32 {
+            let fresh = Mutex::uninit();
+            // SAFETY: nobody else has seen the mutex.
+            if unsafe { fresh.init() }.is_ok() {
+                // Relaxed, here and below: whoever reads another value learns the same.
+                WANTED.store(fresh.word(KIND).load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            WANTED.load(Ordering::Relaxed)
+        }
+        let wanted = match WANTED.load(Ordering::Relaxed) {
+            0 => learn(),
+            kind => kind,
+        };
+        self.word(KIND).load(Ordering::Relaxed) == wanted
+    }
+
+    /// Whether all of the kind's bytes are zero, as in a mutex that was never initialised.
+    pub(crate) fn is_uninit(&self) -> bool {
+        self.word(KIND).load(Ordering::Relaxed) == 0
+    }
+
+    /// The futex word, by the kernel's protocol for robust futexes: the holder's thread id, and
+    /// whether somebody sleeps, and whether the last holder died.
+    #[inline]
+    pub(crate) fn state(&self) -> State {
+        State(self.word(FUTEX).load(Ordering::Relaxed))
+    }
+
     /// Sorts every answer an acquiring call can give, for the plain, try and timed form alike.
+    #[inline]
     fn sort(&self, code: i32) -> io::Result<Acquired> {
         match code {
             0 => Ok(Acquired::Clean),
             libc::EBUSY | libc::ETIMEDOUT => Ok(Acquired::No),
             libc::EOWNERDEAD => {
                 // SAFETY: (mutex-1) EOWNERDEAD also means that this thread holds the mutex now.
-                code_result(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) })?;
+                let mended = code_result(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) });
+                if mended.is_err() {
+                    // The word was scribbled over: whoever is refused must not hold the mutex.
+                    let _ = self.unlock();
+                }
+                mended?;
                 Ok(Acquired::OwnerDied)
             }
             code => Err(io::Error::from_raw_os_error(code)),
@@ -95,17 +173,24 @@ impl Mutex {
     }
 
     /// `pthread_mutex_trylock`. The holder itself gets EDEADLK or `No`, as the libc has it.
+    #[inline]
     pub(crate) fn try_lock(&self) -> io::Result<Acquired> {
         // SAFETY: (mutex-1)
         self.sort(unsafe { libc::pthread_mutex_trylock(self.as_ptr()) })
     }
 
     /// `pthread_mutex_lock`, or its timed form on the monotonic clock. The holder gets EDEADLK.
+    ///
+    /// musl forgets the mutex that it is about to unlock before it wakes a waiter: killed in between, it
+    /// leaves the waiter asleep beside a free mutex. There a wait without end is made of waits of a
+    /// slice each, so that such a death costs one slice.
     pub(crate) fn lock(&self, deadline: Deadline) -> io::Result<Acquired> {
         match deadline.remaining() {
-            // SAFETY: (mutex-1)
-            None => self.sort(unsafe { libc::pthread_mutex_lock(self.as_ptr()) }),
-            Some(left) => self.lock_within(left),
+            None if cfg!(target_env = "gnu") => {
+                // SAFETY: (mutex-1)
+                self.sort(unsafe { libc::pthread_mutex_lock(self.as_ptr()) })
+            }
+            left => self.lock_within(left.unwrap_or(std::time::Duration::MAX)),
         }
     }
 
@@ -121,7 +206,7 @@ impl Mutex {
     /// that is stepped during the wait does not matter; slices bound what a step just before it costs.
     #[cfg(not(target_env = "gnu"))]
     fn lock_within(&self, left: std::time::Duration) -> io::Result<Acquired> {
-        const SLICE: std::time::Duration = std::time::Duration::from_secs(1);
+        const SLICE: std::time::Duration = std::time::Duration::from_millis(100);
         let deadline = Deadline::after(left);
         loop {
             let left = deadline.remaining().unwrap_or(SLICE);
@@ -137,6 +222,7 @@ impl Mutex {
     }
 
     /// `pthread_mutex_unlock`; EPERM from a thread that does not hold the mutex, which stays as it was.
+    #[inline]
     pub(crate) fn unlock(&self) -> io::Result<()> {
         // SAFETY: (mutex-1)
         code_result(unsafe { libc::pthread_mutex_unlock(self.as_ptr()) })

@@ -151,8 +151,41 @@ pub(crate) fn receive(
     fds: &mut Vec<OwnedFd>,
     how: Receive,
 ) -> io::Result<Received> {
+    let message = header(parts.as_mut_ptr().cast(), parts.len());
+    // SAFETY: `message` names `parts`, which outlive the call and are writable.
+    unsafe { receive_message(socket, message, fds, how) }
+}
+
+/// `recvmsg`, once: up to `most` bytes onto the end of `bytes`, within its capacity, and descriptors
+/// as in [`receive`].
+pub(crate) fn receive_onto(
+    socket: BorrowedFd<'_>,
+    bytes: &mut Vec<u8>,
+    most: usize,
+    fds: &mut Vec<OwnedFd>,
+    how: Receive,
+) -> io::Result<Received> {
+    let spare = bytes.spare_capacity_mut();
+    let mut part =
+        libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: spare.len().min(most) };
+    let message = header(&mut part, 1);
+    // SAFETY: `message` names `part`, which names spare capacity of `bytes`; both outlive the call.
+    let received = unsafe { receive_message(socket, message, fds, how) }?;
+    let filled = bytes.len() + received.len;
+    // SAFETY: the kernel has stored `received.len` bytes at the start of the spare capacity.
+    unsafe { bytes.set_len(filled) };
+    Ok(received)
+}
+
+/// # Safety
+/// * `message` names buffers that are writable, and no control buffer.
+unsafe fn receive_message(
+    socket: BorrowedFd<'_>,
+    mut message: libc::msghdr,
+    fds: &mut Vec<OwnedFd>,
+    how: Receive,
+) -> io::Result<Received> {
     let mut control = Control::new();
-    let mut message = header(parts.as_mut_ptr().cast(), parts.len());
     if !how.without_fds {
         message.msg_control = control.0.as_mut_ptr().cast();
         message.msg_controllen = Control::LEN as _;
@@ -161,7 +194,7 @@ pub(crate) fn receive(
         | if how.dont_wait { libc::MSG_DONTWAIT } else { 0 }
         | if how.peek { libc::MSG_PEEK } else { 0 };
     let len = retry(|| {
-        // SAFETY: `message` names `parts`, which outlive the call and are writable, and `control`.
+        // SAFETY: `message` names writable buffers by this function's contract, and `control`.
         errno_result(unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, flags) })
     })? as usize;
     take_fds(&message, fds);
@@ -202,6 +235,65 @@ fn take_fds(message: &libc::msghdr, fds: &mut Vec<OwnedFd>) {
 pub(crate) fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: `socket` is open for the borrow's life; the call takes a number.
     errno_result(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) }).map(drop)
+}
+
+/// `shutdown(SHUT_RD)`: a Unix peer that sends from now on is refused with EPIPE.
+pub(crate) fn shutdown_read(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: `socket` is open for the borrow's life; the call takes a number.
+    errno_result(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RD) }).map(drop)
+}
+
+/// `getsockopt(SOL_SOCKET, SO_TYPE)`; ENOTSOCK for what is no socket.
+pub(crate) fn kind(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    number(socket, libc::SO_TYPE)
+}
+
+/// Whether the family of the socket is `AF_UNIX`, so that it can carry descriptors; ENOTSOCK for what
+/// is no socket.
+pub(crate) fn is_unix(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    number(socket, libc::SO_DOMAIN).map(|domain| domain == libc::AF_UNIX)
+}
+
+/// What of the socket's buffer for sending is free: its size without what is on the way, both of which
+/// the kernel counts with its own records included.
+pub(crate) fn send_room(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let size = number(socket, libc::SO_SNDBUF)?;
+    let mut on_the_way = 0i32;
+    // SAFETY: the request stores one number, for which `on_the_way` is writable.
+    errno_result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut on_the_way) })?;
+    Ok(usize::try_from(size.saturating_sub(on_the_way)).unwrap_or(0))
+}
+
+/// `getsockopt(SOL_SOCKET, option)` for an option that is one number.
+fn number(socket: BorrowedFd<'_>, option: i32) -> io::Result<i32> {
+    let mut number = 0i32;
+    let mut len = std::mem::size_of::<i32>() as libc::socklen_t;
+    // SAFETY: `number` is writable for `len` bytes.
+    errno_result(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw mut number).cast(),
+            &mut len,
+        )
+    })?;
+    Ok(number)
+}
+
+/// `setsockopt(SO_PEEK_OFF)`: where the next peek looks, in bytes of the messages that wait.
+pub(crate) fn set_peek_offset(socket: BorrowedFd<'_>, offset: i32) -> io::Result<()> {
+    // SAFETY: `offset` is readable for its length, which is passed.
+    errno_result(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEEK_OFF,
+            (&raw const offset).cast(),
+            std::mem::size_of::<i32>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
 }
 
 /// Takes ownership of descriptor `number`, which this process was given by its parent, if it is a
@@ -276,6 +368,23 @@ mod tests {
     }
 
     #[test]
+    fn a_peek_looks_at_the_message_at_its_offset() {
+        let socket = loopback().unwrap();
+        for text in [b"a", b"b", b"c"] {
+            send(socket.as_fd(), &[io::IoSlice::new(text)], &[], false).unwrap();
+        }
+        let peek = Receive { peek: true, dont_wait: true, ..Receive::default() };
+        for (offset, wanted) in [(2, b'c'), (0, b'a'), (1, b'b'), (0, b'a')] {
+            set_peek_offset(socket.as_fd(), offset).unwrap();
+            assert_eq!(take(&socket, &mut Vec::new(), peek).unwrap().1, wanted);
+        }
+        set_peek_offset(socket.as_fd(), 3).unwrap();
+        assert_eq!(errno(take(&socket, &mut Vec::new(), peek)), Some(libc::EAGAIN));
+        let (pipe, _write) = fd::pipe().unwrap();
+        assert_eq!(errno(set_peek_offset(pipe.as_fd(), 0)), Some(libc::ENOTSOCK));
+    }
+
+    #[test]
     fn a_peer_that_is_gone_is_epipe_or_the_end_of_the_stream() {
         let (a, b) = pair(Kind::Stream).unwrap();
         shutdown_write(b.as_fd()).unwrap();
@@ -289,8 +398,33 @@ mod tests {
     fn a_pipe_is_no_socket() {
         let (read, _write) = fd::pipe().unwrap();
         assert_eq!(errno(shutdown_write(read.as_fd())), Some(libc::ENOTSOCK));
+        assert_eq!(errno(shutdown_read(read.as_fd())), Some(libc::ENOTSOCK));
+        assert_eq!(errno(is_unix(read.as_fd())), Some(libc::ENOTSOCK));
+        assert_eq!(errno(send_room(read.as_fd())), Some(libc::ENOTSOCK));
+        let onto =
+            receive_onto(read.as_fd(), &mut Vec::new(), 0, &mut Vec::new(), Receive::default());
+        assert_eq!(errno(onto), Some(libc::ENOTSOCK));
+        let (a, _b) = pair(Kind::SeqPacket).unwrap();
+        assert_eq!(kind(a.as_fd()).unwrap(), libc::SOCK_SEQPACKET);
         assert!(inherited_seqpacket(read.as_raw_fd()).is_none());
         assert!(inherited_seqpacket(-1).is_none());
+    }
+
+    #[test]
+    fn bytes_received_onto_a_vector_stay_within_its_capacity_and_the_limit() {
+        let (a, b) = pair(Kind::Stream).unwrap();
+        assert!(is_unix(a.as_fd()).unwrap());
+        send(a.as_fd(), &[io::IoSlice::new(b"abcdef")], &[], true).unwrap();
+        let mut bytes = Vec::with_capacity(8);
+        bytes.push(b'>');
+        let how = Receive::default();
+        receive_onto(b.as_fd(), &mut bytes, 2, &mut Vec::new(), how).unwrap();
+        assert_eq!(bytes, b">ab");
+        receive_onto(b.as_fd(), &mut bytes, 100, &mut Vec::new(), how).unwrap();
+        assert_eq!(bytes, b">abcdef");
+        shutdown_read(b.as_fd()).unwrap();
+        let sent = send(a.as_fd(), &[io::IoSlice::new(b"x")], &[], true);
+        assert_eq!(errno(sent), Some(libc::EPIPE));
     }
 
     #[test]

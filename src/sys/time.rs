@@ -57,6 +57,11 @@ pub(crate) fn clock(clock: libc::clockid_t) -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
+/// The monotonic clock: the same in every process of the machine.
+pub(crate) fn monotonic() -> Duration {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,8 @@
 //! What is promised of killed processes, tried by killing them: at each instruction, and at random.
 //!
+//! A room adds a file with its scenarios ([`step::Scenario`]) and storms ([`storm::storm`]), and their
+//! names to [`TESTS`]; `raw_lock.rs` is one to copy.
+//!
 //! The harness forks, so it is single-threaded and has its own `main` (`harness = false`), which
 //! speaks the part of libtest's language that cargo and its users do.
 //!
@@ -7,11 +10,15 @@
 //! `MULTIPROC_KILLS=N` is the length of a storm, `MULTIPROC_SEED=N` repeats a storm's choices.
 
 mod proof;
+mod queue;
+mod raw_lock;
+mod report;
 mod step;
 mod storm;
 #[path = "../support/mod.rs"]
 mod support;
 mod trace;
+mod value;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -29,6 +36,10 @@ const TESTS: &[(&str, fn())] = &[
         proof::a_victim_that_sleeps_is_killed_there_and_stepped_on_after_it_is_woken,
     ),
     (
+        "proof::a_child_that_outlives_its_killed_parent_is_found",
+        proof::a_child_that_outlives_its_killed_parent_is_found,
+    ),
+    (
         "proof::a_storm_over_a_robust_mutex_loses_no_count",
         proof::a_storm_over_a_robust_mutex_loses_no_count,
     ),
@@ -36,6 +47,29 @@ const TESTS: &[(&str, fn())] = &[
         "proof::a_storm_finds_a_lock_that_dies_with_its_holder",
         proof::a_storm_finds_a_lock_that_dies_with_its_holder,
     ),
+    (
+        "raw_lock::it_is_handed_on_from_every_instruction_of_its_holder",
+        raw_lock::it_is_handed_on_from_every_instruction_of_its_holder,
+    ),
+    ("raw_lock::a_storm_loses_no_count", raw_lock::a_storm_loses_no_count),
+    (
+        "value::it_is_handed_on_and_told_of_from_every_instruction",
+        value::it_is_handed_on_and_told_of_from_every_instruction,
+    ),
+    ("queue::put_beside_sleeping_getters", queue::put_beside_sleeping_getters),
+    ("queue::put_that_grows", queue::put_that_grows),
+    ("queue::close_beside_sleeping_getters", queue::close_beside_sleeping_getters),
+    ("queue::get_beside_sleeping_putters", queue::get_beside_sleeping_putters),
+    (
+        "queue::get_that_leaves_a_segment_beside_sleeping_putters",
+        queue::get_that_leaves_a_segment_beside_sleeping_putters,
+    ),
+    ("queue::close_beside_sleeping_putters", queue::close_beside_sleeping_putters),
+    ("queue::a_getter_that_was_woken_is_replaced", queue::a_getter_that_was_woken_is_replaced),
+    ("queue::a_putter_that_was_woken_is_replaced", queue::a_putter_that_was_woken_is_replaced),
+    ("queue::get_that_shrinks", queue::get_that_shrinks),
+    ("queue::put_of_a_descriptor", queue::put_of_a_descriptor),
+    ("queue::a_storm_loses_and_repeats_no_message", queue::a_storm_loses_and_repeats_no_message),
 ];
 
 /// What the command line asks for.
@@ -86,6 +120,7 @@ fn main() -> ExitCode {
         println!("\n{} tests, 0 benchmarks", tests.len());
         return ExitCode::SUCCESS;
     }
+    support::os::adopt_orphans();
     println!("\nrunning {} tests", tests.len());
     let started = Instant::now();
     let mut failed: Vec<&str> = Vec::new();

@@ -1,11 +1,12 @@
 //! The harness tried on primitives of its own: one that must pass and two that must be found out.
 #![allow(unsafe_code)]
 
-use super::step::{After, Config, Scenario, Tally, Wrong, sweep};
+use super::report::{Config, Wrong};
+use super::step::{After, Marker, Scenario, Tally, sweep};
 use super::storm::{Role, Weather, storm};
 use crate::support::os::{self, Page};
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A robust pthread mutex at the start of shared memory.
 struct RobustMutex(Page);
@@ -67,10 +68,6 @@ impl Scenario for LockAndUnlock {
         2
     }
 
-    fn prepare(&self, mutex: &RobustMutex) {
-        mutex.lock();
-    }
-
     fn sleep(&self, mutex: &RobustMutex, _index: usize, tally: &Tally) {
         if mutex.lock() {
             tally.owner_died();
@@ -78,7 +75,9 @@ impl Scenario for LockAndUnlock {
         mutex.unlock();
     }
 
-    fn victim(&self, mutex: &RobustMutex) {
+    fn victim(&self, mutex: &RobustMutex, marker: Marker) {
+        mutex.lock();
+        marker.step_from_here();
         mutex.unlock();
         mutex.lock();
         mutex.unlock();
@@ -101,7 +100,15 @@ impl Scenario for LockAndUnlock {
 
 pub(crate) fn a_robust_mutex_is_handed_on_from_every_instruction() {
     let report = sweep(&Config::every_instruction(), "robust mutex", &LockAndUnlock);
-    report.assert_clean();
+    if cfg!(target_env = "musl") {
+        // musl takes back its note to the kernel of the pending operation before it wakes: a kill
+        // between the two leaves the sleepers beside a free mutex. Those who sleep on it have to look
+        // again from time to time.
+        assert!(report.count(Wrong::Stuck) > 0, "musl has repaired this");
+        assert_eq!(report.count(Wrong::Stuck), report.failures.len());
+    } else {
+        report.assert_clean();
+    }
     assert!(report.owner_deaths > 0);
 }
 
@@ -121,7 +128,8 @@ impl Scenario for PublishThenWake {
         }
     }
 
-    fn victim(&self, page: &Page) {
+    fn victim(&self, page: &Page, marker: Marker) {
+        marker.step_from_here();
         page.word(0).store(1, SeqCst);
         os::futex_wake(page.word(0), 1);
     }
@@ -132,7 +140,8 @@ impl Scenario for PublishThenWake {
     }
 
     fn proceed(&self, page: &Page, _after: &After, _tally: &Tally) {
-        self.victim(page);
+        page.word(0).store(1, SeqCst);
+        os::futex_wake(page.word(0), 1);
     }
 }
 
@@ -174,7 +183,8 @@ impl Scenario for WokenAndKilled {
 
     fn sleep(&self, _page: &Page, _index: usize, _tally: &Tally) {}
 
-    fn victim(&self, page: &Page) {
+    fn victim(&self, page: &Page, marker: Marker) {
+        marker.step_from_here();
         WokenAndKilled::take(page);
     }
 
@@ -263,4 +273,42 @@ pub(crate) fn a_storm_finds_a_lock_that_dies_with_its_holder() {
     let message = caught.expect_err("the storm cannot fail");
     let message = message.downcast_ref::<String>().cloned().unwrap_or_default();
     assert!(message.contains("hangs"), "{message}");
+}
+
+/// Forks a child that ends by itself, or lives on when its parent is killed before it tells it not to.
+struct LeavesAnOrphan;
+
+impl Scenario for LeavesAnOrphan {
+    type State = Page;
+
+    fn setup(&self) -> Page {
+        Page::new()
+    }
+
+    fn sleepers(&self) -> usize {
+        0
+    }
+
+    fn sleep(&self, _page: &Page, _index: usize, _tally: &Tally) {}
+
+    fn victim(&self, page: &Page, marker: Marker) {
+        let orphan = os::fork(|| os::futex_wait(page.word(0), 0));
+        marker.step_from_here();
+        page.word(0).store(1, SeqCst);
+        os::futex_wake(page.word(0), 1);
+        os::wait_until(orphan, Instant::now() + Duration::from_secs(10));
+    }
+
+    fn stuck(&self, _page: &Page, _after: &After) -> Option<String> {
+        None
+    }
+
+    fn proceed(&self, _page: &Page, _after: &After, _tally: &Tally) {}
+}
+
+pub(crate) fn a_child_that_outlives_its_killed_parent_is_found() {
+    let patience = Duration::from_millis(100);
+    let config = Config { stride: 1, patience, ..Config::from_env() };
+    let report = sweep(&config, "orphan", &LeavesAnOrphan);
+    assert!(report.count(Wrong::Hung) > 0, "the orphans went unseen");
 }

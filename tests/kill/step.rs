@@ -6,21 +6,20 @@
 //! be. Only after that do survivors go on, under a deadline, and check what they share. The sweep
 //! ends with the k at which the victim ended by itself.
 
+use super::report::{Config, Failure, Report, Wrong, call_name};
 use super::trace;
 use crate::support::os::{self, Page, Pid, Sight, Status};
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// How often a wait for the victim looks whether it is blocked.
-const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(2);
 
 /// One operation and what must hold when a process is killed in it.
 ///
 /// `setup`, `stuck` and the drop of the state run in the harness, everything else in a forked child:
-/// what the processes share must lie in shared memory or be inherited. A panic in any of them is a
-/// failure of the round.
+/// what the processes share must lie in shared memory or be inherited. A panic in a child is a failure
+/// of the round; one in the harness ends the sweep.
 pub(crate) trait Scenario {
     type State;
 
@@ -32,14 +31,12 @@ pub(crate) trait Scenario {
         1
     }
 
-    /// In the victim, before the marker: whatever makes the sleepers sleep, such as taking the lock.
-    fn prepare(&self, _state: &Self::State) {}
-
     /// In sleeper `index`: goes to sleep in the primitive, and returns when served.
     fn sleep(&self, state: &Self::State, index: usize, tally: &Tally);
 
-    /// The operation that is stepped through.
-    fn victim(&self, state: &Self::State);
+    /// In the victim: whatever makes the sleepers sleep, such as taking the lock; then the marker,
+    /// where they are put to sleep; then the operation that is stepped through.
+    fn victim(&self, state: &Self::State, marker: Marker);
 
     /// Called when the victim itself sleeps in the operation and everything is at rest, so that the
     /// steps after it is woken are reached too. False: nothing will wake it, the sweep ends there.
@@ -56,6 +53,16 @@ pub(crate) trait Scenario {
 
     /// The final check, when every sleeper has returned.
     fn verify(&self, _state: &Self::State) {}
+}
+
+/// Where the victim's operation begins.
+pub(crate) struct Marker(());
+
+impl Marker {
+    /// Waits here until the sleepers are asleep; the steps are counted from the next instruction on.
+    pub(crate) fn step_from_here(self) {
+        trace::stop_here_traced();
+    }
 }
 
 /// What is left when the victim is dead and everything has come to rest.
@@ -80,124 +87,35 @@ impl Tally {
     }
 }
 
-/// How thorough a sweep is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Config {
-    /// The distance between two kills, in instructions.
-    pub(crate) stride: usize,
-    /// How long a round may wait for any one thing.
-    pub(crate) patience: Duration,
-}
-
-impl Config {
-    /// Every 7th instruction; `MULTIPROC_KILL=full` means each, a number means that stride.
-    pub(crate) fn from_env() -> Config {
-        let stride = match std::env::var("MULTIPROC_KILL").as_deref() {
-            Ok("full") => 1,
-            Ok(number) => number.parse().expect("MULTIPROC_KILL is `full` or a stride"),
-            Err(_) => 7,
-        };
-        Config { stride, patience: Duration::from_secs(20) }
-    }
-
-    /// Each instruction, whatever the environment says: for short operations.
-    pub(crate) fn every_instruction() -> Config {
-        Config { stride: 1, ..Config::from_env() }
-    }
-}
-
-/// What a round found wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
-    /// Somebody was left asleep who should not be.
-    Stuck,
-    /// A survivor, or a sleeper that was to be served, never came to its end.
-    Hung,
-    /// A process panicked, or ended as it should not.
-    Broken,
-}
-
-/// One round that failed.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) wrong: Wrong,
-    k: usize,
-    place: String,
-    why: String,
-}
-
-/// What a sweep did and found.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) kills: usize,
-    /// Kills that met the victim asleep in the operation.
-    pub(crate) blocked: usize,
-    steps: u64,
-    /// The instructions from the marker to the victim's end.
-    length: usize,
-    /// How many sleepers slept in which system call.
-    sleepers: BTreeMap<String, usize>,
-    pub(crate) owner_deaths: u64,
-    pub(crate) failures: Vec<Failure>,
-}
-
-impl Report {
-    pub(crate) fn count(&self, wrong: Wrong) -> usize {
-        self.failures.iter().filter(|failure| failure.wrong == wrong).count()
-    }
-
-    /// Panics with the failures if there are any.
-    pub(crate) fn assert_clean(&self) {
-        assert!(self.kills > 0, "the sweep killed nobody");
-        assert!(self.failures.is_empty(), "{} of {} kills", self.failures.len(), self.kills);
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} kills ({} blocked) ", self.kills, self.blocked)?;
-        write!(f, "over {} instructions, {} steps; sleepers: ", self.length, self.steps)?;
-        for (call, count) in &self.sleepers {
-            write!(f, "{count} in {call}, ")?;
-        }
-        write!(f, "owner deaths: {}; ", self.owner_deaths)?;
-        let [stuck, hung, broken] = [Wrong::Stuck, Wrong::Hung, Wrong::Broken];
-        let [stuck, hung, broken] = [self.count(stuck), self.count(hung), self.count(broken)];
-        write!(f, "{stuck} stuck, {hung} hung, {broken} broken")?;
-        const SHOWN: usize = 5;
-        for Failure { wrong, k, place, why } in self.failures.iter().take(SHOWN) {
-            write!(f, "\n    {wrong:?} at k = {k}, {place}: {why}")?;
-        }
-        match self.failures.len().saturating_sub(SHOWN) {
-            0 => Ok(()),
-            more => write!(f, "\n    and {more} more"),
-        }
-    }
-}
-
 /// Steps and kills through `scenario`'s operation, prints the totals and gives them back.
 pub(crate) fn sweep<S: Scenario>(config: &Config, name: &str, scenario: &S) -> Report {
     let _ticks = os::Ticks::every(TICK);
     let tally = Tally(Page::new());
     let mut report = Report::default();
+    // First nobody is killed: the operation's length, and whether the scenario holds at all.
+    let round = |k, report: &mut Report| {
+        let state = scenario.setup();
+        Round::new(config, scenario, &state, &tally, report, k).run()
+    };
+    round(UNTIL_THE_END, &mut report);
+    report.stride = config.stride_for(report.length);
     let mut k = 0;
     // A sweep of failures that each wait for their deadline would take hours and tell no more.
     const ENOUGH_HUNG: usize = 5;
     while report.count(Wrong::Hung) < ENOUGH_HUNG {
-        let state = scenario.setup();
-        let mut round = Round::new(config, scenario, &state, &tally, &mut report, k);
-        let end = round.run();
-        drop(round);
-        match end {
-            End::Killed => k += config.stride,
+        match round(k, &mut report) {
+            End::Killed => k += report.stride,
             End::KilledBlocked => {}
-            End::Finished => break,
+            End::KilledForGood | End::Finished => break,
         }
     }
     report.owner_deaths = tally.0.counter(0).load(Relaxed);
     println!("  {name}: {report}");
     report
 }
+
+/// The k of the round that kills nobody.
+const UNTIL_THE_END: usize = usize::MAX;
 
 /// How the victim came to its end.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -206,7 +124,9 @@ enum End {
     Killed,
     /// Killed where it slept, before step k: the same k is to be tried again, past the sleep.
     KilledBlocked,
-    /// It ended by itself, or sleeps where nothing will wake it.
+    /// Killed where it slept and nothing would have woken it.
+    KilledForGood,
+    /// It ended by itself.
     Finished,
 }
 
@@ -265,6 +185,7 @@ impl<'a, S: Scenario> Round<'a, S> {
             Some(why) => self.fail(Wrong::Stuck, why),
             None => self.let_survivors_go_on(&after),
         }
+        self.see_orphans_die();
         end
     }
 
@@ -305,11 +226,7 @@ impl<'a, S: Scenario> Round<'a, S> {
 
     fn bring_victim_to_marker(&mut self) -> Option<Pid> {
         let (scenario, state) = (self.scenario, self.state);
-        let victim = self.fork(|| {
-            scenario.prepare(state);
-            trace::stop_here_traced();
-            scenario.victim(state);
-        });
+        let victim = self.fork(|| scenario.victim(state, Marker(())));
         let deadline = self.deadline();
         while Instant::now() < deadline {
             match os::wait_or_tick(victim) {
@@ -320,7 +237,8 @@ impl<'a, S: Scenario> Round<'a, S> {
                 Some(Status::Stopped(signal)) => trace::step(victim, signal),
                 Some(status) => {
                     self.reaped(victim);
-                    self.fail(Wrong::Broken, format!("the victim's preparation: {status:?}"));
+                    let why = format!("the victim ended before its marker: {status:?}");
+                    self.fail(Wrong::Broken, why);
                     return None;
                 }
                 None => {}
@@ -369,27 +287,27 @@ impl<'a, S: Scenario> Round<'a, S> {
     fn step_and_kill(&mut self, victim: Pid) -> End {
         let mut signal = 0;
         let mut blocked = 0;
-        for _ in 0..self.k {
+        for stepped in 0..self.k {
             trace::step(victim, signal);
             self.report.steps += 1;
             signal = loop {
                 match self.wait_for_stop(victim) {
                     Stepped::Stopped(libc::SIGTRAP) => break 0,
                     Stepped::Stopped(signal) => break signal,
-                    Stepped::Ended(status) => return self.victim_ended(victim, status),
+                    Stepped::Ended(status) => return self.victim_ended(victim, status, stepped),
                     Stepped::Blocked => {}
                 }
                 blocked += 1;
-                if blocked > self.report.blocked {
+                if blocked > self.report.blocked && self.k != UNTIL_THE_END {
                     self.report.blocked += 1;
                     self.place = "asleep in a system call".into();
                     self.kill(victim);
                     return End::KilledBlocked;
                 }
                 if !self.unblock() {
-                    self.report.length = self.k;
+                    self.report.length = stepped;
                     self.kill(victim);
-                    return End::Finished;
+                    return End::KilledForGood;
                 }
             };
         }
@@ -404,9 +322,9 @@ impl<'a, S: Scenario> Round<'a, S> {
         self.report.kills += 1;
     }
 
-    fn victim_ended(&mut self, victim: Pid, status: Status) -> End {
+    fn victim_ended(&mut self, victim: Pid, status: Status, stepped: usize) -> End {
         self.reaped(victim);
-        self.report.length = self.k;
+        self.report.length = stepped;
         self.place = "its end".into();
         if status != Status::Exited(0) {
             self.fail(Wrong::Broken, format!("the victim ended with {status:?}"));
@@ -459,6 +377,18 @@ impl<'a, S: Scenario> Round<'a, S> {
             self.await_success(judge, "the final check");
         }
     }
+
+    /// Children of the killed come to the harness: they must not outlive the round.
+    fn see_orphans_die(&mut self) {
+        let mut orphans = os::children();
+        orphans.retain(|pid| !self.living.contains(pid));
+        for pid in orphans {
+            if os::wait_until(pid, self.deadline()).is_none() {
+                self.fail(Wrong::Hung, format!("an orphan lives on in {:?}", os::look(pid)));
+                os::kill_and_reap(pid);
+            }
+        }
+    }
 }
 
 impl<S: Scenario> Drop for Round<'_, S> {
@@ -467,21 +397,4 @@ impl<S: Scenario> Drop for Round<'_, S> {
             os::kill_and_reap(pid);
         }
     }
-}
-
-/// The system call at the front of a line of /proc/PID/syscall, by name where it is a usual one.
-fn call_name(line: &str) -> String {
-    let number = line.split(' ').next().unwrap_or_default();
-    let usual = [
-        (libc::SYS_futex, "futex"),
-        (libc::SYS_read, "read"),
-        (libc::SYS_write, "write"),
-        (libc::SYS_ppoll, "ppoll"),
-        (libc::SYS_recvmsg, "recvmsg"),
-        (libc::SYS_sendmsg, "sendmsg"),
-        (libc::SYS_waitid, "waitid"),
-        (libc::SYS_wait4, "wait4"),
-    ];
-    let name = usual.iter().find(|(usual, _)| number.parse() == Ok(*usual));
-    name.map_or(format!("call {number}"), |(_, name)| name.to_string())
 }

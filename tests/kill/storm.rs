@@ -125,10 +125,12 @@ pub(crate) fn storm(
             done += 1;
         }
         storm.wait_for_a_beat_of_each();
+        storm.reap_orphans();
     }
     page.word(STOP).store(1, SeqCst);
     storm.run_apart("wind_down", wind_down);
     storm.wait_for_all();
+    storm.see_orphans_die();
     let slots = 0..storm.slots.len();
     let beats = slots.map(|slot| page.counter(slot).load(SeqCst)).sum();
     let totals = Totals { kills: done, beats };
@@ -213,6 +215,26 @@ impl<'a> Storm<'a> {
                 status.unwrap_or_else(|| panic!("{name} does not end: {:?}", os::look(pid)));
             self.slots[slot].pid = 0;
             assert_eq!(status, Status::Exited(0), "{name}");
+        }
+    }
+
+    /// Children of the killed come to the harness; those that have ended leave it here.
+    fn reap_orphans(&self) {
+        for pid in os::children() {
+            if !self.slots.iter().any(|slot| slot.pid == pid) {
+                os::try_wait(pid);
+            }
+        }
+    }
+
+    fn see_orphans_die(&self) {
+        for pid in os::children() {
+            let ended = os::wait_until(pid, Instant::now() + self.patience).is_some();
+            let sight = os::look(pid);
+            if !ended {
+                os::kill_and_reap(pid);
+            }
+            assert!(ended, "an orphan lives on: {sight:?}");
         }
     }
 

@@ -56,20 +56,35 @@ pub(crate) fn instruction_pointer(pid: Pid) -> usize {
 ///
 /// A forked victim has the mappings of its parent, so ours are looked at.
 pub(crate) fn place(address: usize) -> String {
+    let (file, base) = file_at(address).unwrap_or_default();
+    let file = file.rsplit('/').next().unwrap_or_default();
+    let symbol = symbol_at(address).map(|symbol| format!(" ({symbol})")).unwrap_or_default();
+    format!("{file}+{:#x}{symbol}", address - base)
+}
+
+/// The file mapped at `address`, and where its first mapping begins.
+fn file_at(address: usize) -> Option<(String, usize)> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let parse = |line: &str| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        Some((number(start)?..number(end)?, rest.split_whitespace().nth(4)?.to_owned()))
+    };
+    let maps: Vec<_> = maps.lines().filter_map(parse).collect();
+    let (_, file) = maps.iter().find(|(range, _)| range.contains(&address))?;
+    let (first, _) = maps.iter().find(|(_, other)| other == file)?;
+    Some((file.clone(), first.start))
+}
+
+fn symbol_at(address: usize) -> Option<String> {
     // SAFETY: every bit pattern of the record is valid, null meaning unknown.
     let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
     // SAFETY: `found` is writable for the one record; any address may be asked about.
-    if unsafe { libc::dladdr(address as *const c_void, &mut found) } == 0 {
-        return format!("{address:#x}");
+    let known = unsafe { libc::dladdr(address as *const c_void, &mut found) } != 0;
+    if !known || found.dli_sname.is_null() {
+        return None;
     }
-    // SAFETY: the call succeeded, so the name is a string of the loader's, which stays.
-    let file = unsafe { CStr::from_ptr(found.dli_fname) }.to_string_lossy();
-    let file = file.rsplit('/').next().unwrap_or_default();
-    let mut place = format!("{file}+{:#x}", address - found.dli_fbase as usize);
-    if !found.dli_sname.is_null() {
-        // SAFETY: not null, so a string of the loader's, which stays.
-        let symbol = unsafe { CStr::from_ptr(found.dli_sname) }.to_string_lossy();
-        place.push_str(&format!(" ({symbol})"));
-    }
-    place
+    // SAFETY: not null, so a string of the loader's, which stays.
+    Some(unsafe { CStr::from_ptr(found.dli_sname) }.to_string_lossy().into_owned())
 }

@@ -85,7 +85,7 @@ impl Belongings {
     fn now() -> Belongings {
         Belongings {
             descriptors: descriptors(),
-            children: children(),
+            children: os::children(),
             mappings: mappings(),
             names: names(),
         }
@@ -125,14 +125,6 @@ fn descriptors() -> BTreeMap<i32, PathBuf> {
     // The descriptor that reads the folder is closed when the walk is over.
     let own = PathBuf::from(format!("/proc/{}/fd", os::own_pid()));
     open.filter(|(_, target)| *target != own).collect()
-}
-
-fn children() -> BTreeSet<Pid> {
-    let lists = entries("/proc/self/task")
-        .map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
-    lists
-        .flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
 }
 
 /// The mappings of the library's memory files.

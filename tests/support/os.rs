@@ -1,6 +1,7 @@
 //! The few system calls that the tests make themselves, and what /proc tells of a process.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -275,6 +276,20 @@ pub(crate) fn at_exit(handler: extern "C" fn()) {
     assert!(answer == 0, "atexit");
 }
 
+/// Has the kernel make this process the parent of its descendants whose parents die.
+pub(crate) fn adopt_orphans() {
+    // SAFETY: the call takes numbers.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+}
+
+/// The children of all threads of this process, dead or alive, as /proc tells.
+pub(crate) fn children() -> BTreeSet<Pid> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")));
+    let all = lists.flatten().collect::<Vec<_>>().concat();
+    all.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
 /// Whether this process has any child, dead or alive; none is reaped.
 pub(crate) fn has_children() -> bool {
     // SAFETY: every bit pattern of the record is valid.
@@ -300,6 +315,37 @@ pub(crate) fn leak_a_memory_mapping() {
     unsafe { libc::mmap(null, 4096, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
     // SAFETY: `fd` was made above and is nobody else's.
     unsafe { libc::close(fd) };
+}
+
+/// Waits until `pid` is seen asleep twice without having run in between.
+pub(crate) fn wait_until_asleep(pid: Pid) {
+    let mut before = Sight::Running;
+    loop {
+        let now = look(pid);
+        assert_ne!(now, Sight::Gone, "{pid} ended instead of sleeping");
+        if now != Sight::Running && now == before {
+            return;
+        }
+        before = now;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits for `pid` to end, for as long as it takes.
+pub(crate) fn wait(pid: Pid) -> Status {
+    loop {
+        match wait_or_tick(pid) {
+            Some(Status::Stopped(_)) | None => {}
+            Some(status) => return status,
+        }
+    }
+}
+
+/// Lets this process open no descriptor beyond those numbered below `count`.
+pub(crate) fn limit_descriptors(count: u64) {
+    let limit = libc::rlimit { rlim_cur: count as _, rlim_max: count as _ };
+    // SAFETY: `limit` is one record, which the call reads.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
 }
 
 /// Closes a number that nobody owns, such as that of a standard stream.
@@ -409,13 +455,6 @@ pub(crate) fn ignore(signal: i32) {
 pub(crate) fn set_variable(name: &str, value: &str) {
     // SAFETY: the caller's claim.
     unsafe { std::env::set_var(name, value) };
-}
-
-/// The children of the calling thread, dead or alive.
-pub(crate) fn children() -> Vec<Pid> {
-    let path = format!("/proc/self/task/{}/children", own_pid());
-    let text = std::fs::read_to_string(path).unwrap();
-    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
 /// Sends bytes on a socket that nobody here owns.

@@ -61,6 +61,13 @@ impl BigInt {
 }
 
 /// What a conversion to an integer of the language gives for one that does not fit.
+///
+/// # Examples
+/// ```
+/// use multiproc::object::{BigInt, OutOfRange};
+///
+/// assert_eq!(u8::try_from(&BigInt::from(-1)), Err(OutOfRange));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfRange;
 

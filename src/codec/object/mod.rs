@@ -5,7 +5,7 @@ mod convert;
 mod repr;
 mod table;
 
-pub use big_int::BigInt;
+pub use big_int::{BigInt, OutOfRange};
 pub use table::{Dict, Set};
 
 use crate::{Decode, Decoder, Encode, Encoder, Result};
@@ -184,7 +184,7 @@ impl Encode for Dict {
 
 impl Decode for Dict {
     fn decode(decoder: &mut Decoder<'_>) -> Result<Dict> {
-        let len = decoder.len()?;
+        let (len, _) = decoder.claim::<Object>()?;
         decoder.nested(|decoder| (0..len).map(|_| decoder.item::<(Object, Object)>()).collect())
     }
 }
@@ -198,7 +198,7 @@ impl Encode for Set {
 
 impl Decode for Set {
     fn decode(decoder: &mut Decoder<'_>) -> Result<Set> {
-        let len = decoder.len()?;
+        let (len, _) = decoder.claim::<Object>()?;
         decoder.nested(|decoder| (0..len).map(|_| decoder.item::<Object>()).collect())
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Object;
 use std::collections::hash_map::RandomState;
+use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::OnceLock;
 
@@ -17,7 +18,7 @@ use std::sync::OnceLock;
 /// assert_eq!(ages.get(&"bob".into()), Some(&42.into()));
 /// assert_eq!(multiproc::Object::from(ages).to_string(), "{'bob': 42, 'al': 7}");
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Dict {
     table: Table<Object>,
 }
@@ -56,6 +57,12 @@ impl Dict {
     /// Gives the entries in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Object, &Object)> {
         self.table.entries.iter().map(|(key, value)| (key, value))
+    }
+}
+
+impl fmt::Debug for Dict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 
@@ -100,7 +107,7 @@ impl Hash for Dict {
 /// let set = multiproc::Object::set([2.into(), 1.into(), 2.into()]);
 /// assert_eq!(set.to_string(), "{2, 1}");
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Set {
     table: Table<()>,
 }
@@ -142,6 +149,12 @@ impl Set {
     }
 }
 
+impl fmt::Debug for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
 impl IntoIterator for Set {
     type Item = Object;
     type IntoIter = std::iter::Map<std::vec::IntoIter<(Object, ())>, fn((Object, ())) -> Object>;
@@ -180,7 +193,7 @@ impl Hash for Set {
 const FREE: usize = usize::MAX;
 
 /// Entries in order, and slots that lead from a key's hash to its entry.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Table<V> {
     entries: Vec<(Object, V)>,
     /// A power of two of them, at most half of them taken, or none; collisions go to the next slot.

@@ -71,7 +71,7 @@ impl<T: Encode> Encode for LinkedList<T> {
 
 impl<T: Decode> Decode for LinkedList<T> {
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self> {
-        let len = decoder.len()?;
+        let (len, _) = decoder.claim::<T>()?;
         decoder.nested(|decoder| (0..len).map(|_| decoder.item()).collect())
     }
 }

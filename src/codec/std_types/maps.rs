@@ -35,9 +35,8 @@ impl<K: Encode, V: Encode, S> Encode for HashMap<K, V, S> {
 
 impl<K: Decode + Eq + Hash, V: Decode, S: BuildHasher + Default> Decode for HashMap<K, V, S> {
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self> {
-        let len = decoder.len()?;
-        let mut map =
-            HashMap::with_capacity_and_hasher(decoder.justified::<(K, V)>(len), S::default());
+        let (len, room) = decoder.claim::<(K, V)>()?;
+        let mut map = HashMap::with_capacity_and_hasher(room, S::default());
         decode_all(len, decoder, |(key, value)| map.insert(key, value).is_none())?;
         Ok(map)
     }
@@ -52,7 +51,7 @@ impl<K: Encode, V: Encode> Encode for BTreeMap<K, V> {
 impl<K: Decode + Ord, V: Decode> Decode for BTreeMap<K, V> {
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self> {
         let mut map = BTreeMap::new();
-        let len = decoder.len()?;
+        let (len, _) = decoder.claim::<(K, V)>()?;
         decode_all(len, decoder, |(key, value)| map.insert(key, value).is_none())?;
         Ok(map)
     }
@@ -66,8 +65,8 @@ impl<T: Encode, S> Encode for HashSet<T, S> {
 
 impl<T: Decode + Eq + Hash, S: BuildHasher + Default> Decode for HashSet<T, S> {
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self> {
-        let len = decoder.len()?;
-        let mut set = HashSet::with_capacity_and_hasher(decoder.justified::<T>(len), S::default());
+        let (len, room) = decoder.claim::<T>()?;
+        let mut set = HashSet::with_capacity_and_hasher(room, S::default());
         decode_all(len, decoder, |item| set.insert(item))?;
         Ok(set)
     }
@@ -82,7 +81,7 @@ impl<T: Encode> Encode for BTreeSet<T> {
 impl<T: Decode + Ord> Decode for BTreeSet<T> {
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self> {
         let mut set = BTreeSet::new();
-        let len = decoder.len()?;
+        let (len, _) = decoder.claim::<T>()?;
         decode_all(len, decoder, |item| set.insert(item))?;
         Ok(set)
     }

@@ -17,7 +17,7 @@ macro_rules! numbers {
 
             fn encode_slice(items: &[Self], encoder: &mut Encoder<'_>) {
                 if LITTLE_ENDIAN {
-                    return encoder.plain(items);
+                    return encoder.plain_slice(items);
                 }
                 for item in items {
                     item.encode(encoder);
@@ -36,7 +36,7 @@ macro_rules! numbers {
             }
 
             fn decode_array<const N: usize>(decoder: &mut Decoder<'_>) -> Result<[Self; N]> {
-                let mut items: [Self; N] = decoder.plain()?;
+                let mut items: [Self; N] = decoder.plain_array()?;
                 if !LITTLE_ENDIAN {
                     items.iter_mut().for_each(|item| *item = Self::from_le_bytes(item.to_ne_bytes()));
                 }
@@ -59,7 +59,7 @@ macro_rules! sizes {
 
             fn encode_slice(items: &[Self], encoder: &mut Encoder<'_>) {
                 if LITTLE_ENDIAN && cfg!(target_pointer_width = "64") {
-                    return encoder.plain(items);
+                    return encoder.plain_slice(items);
                 }
                 for item in items {
                     item.encode(encoder);
@@ -124,19 +124,38 @@ macro_rules! wrappers {
 wrappers! { Wrapping Saturating Reverse }
 
 impl Encode for bool {
+    #[inline]
     fn encode(&self, encoder: &mut Encoder<'_>) {
         encoder.bytes(&[u8::from(*self)]);
+    }
+
+    fn encode_slice(items: &[Self], encoder: &mut Encoder<'_>) {
+        encoder.extend(items.iter().map(|item| u8::from(*item)));
     }
 }
 
 impl Decode for bool {
+    #[inline]
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self> {
         match u8::decode(decoder)? {
             0 => Ok(false),
             1 => Ok(true),
-            byte => Err(Error::decode(format!("{byte} is no truth value"))),
+            byte => Err(no_truth_value(byte)),
         }
     }
+
+    fn decode_vec(len: usize, decoder: &mut Decoder<'_>) -> Result<Vec<Self>> {
+        let bytes = decoder.bytes(len)?;
+        match bytes.iter().copied().max() {
+            Some(byte @ 2..) => Err(no_truth_value(byte)),
+            _ => Ok(bytes.iter().map(|byte| *byte == 1).collect()),
+        }
+    }
+}
+
+#[cold]
+fn no_truth_value(byte: u8) -> Error {
+    Error::decode(format!("{byte} is no truth value"))
 }
 
 impl Encode for char {

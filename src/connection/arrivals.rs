@@ -1,0 +1,125 @@
+//! Descriptors that arrived, and which message each belongs to.
+//!
+//! The kernel hands a message's descriptors over with the first of its bytes, in one read that goes no
+//! further than the bytes they were sent with. It may begin earlier, though, with bytes that have none.
+//! So what is known of descriptors is the span of the stream that the read brought, and they belong to
+//! the first message in it that says it has some.
+
+use crate::{Error, Result};
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+/// The descriptors that were received and not taken yet, in the order of the stream.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    batches: VecDeque<Batch>,
+    /// Where a read leaves its descriptors until it is [`note`](Self::note)d.
+    incoming: Vec<OwnedFd>,
+}
+
+/// What one read brought.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Which bytes of the stream came with it.
+    pub(super) span: Range<u64>,
+    pub(super) fds: VecDeque<OwnedFd>,
+    /// Whether there were more, for which this process had no number free.
+    pub(super) lost: bool,
+}
+
+impl Arrivals {
+    pub(super) fn incoming(&mut self) -> &mut Vec<OwnedFd> {
+        &mut self.incoming
+    }
+
+    /// Files what [`incoming`](Self::incoming) holds under the bytes it came with.
+    pub(super) fn note(&mut self, span: Range<u64>, lost: bool) {
+        if lost || !self.incoming.is_empty() {
+            let fds = self.incoming.drain(..).collect();
+            self.batches.push_back(Batch { span, fds, lost });
+        }
+    }
+
+    pub(super) fn push(&mut self, batch: Batch) {
+        self.batches.push_back(batch);
+    }
+
+    pub(super) fn batches(&self) -> impl ExactSizeIterator<Item = &Batch> {
+        self.batches.iter()
+    }
+
+    /// Takes the `count` descriptors of the message at `span`, and closes what it should not have had.
+    pub(super) fn take(&mut self, span: &Range<u64>, count: usize) -> Result<Vec<OwnedFd>> {
+        if count == 0 && self.batches.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.discard_before(span.start);
+        let mut taken = Vec::new();
+        let mut lost = false;
+        for batch in self.batches.iter_mut().take_while(|batch| batch.span.start < span.end) {
+            let wanted = (count - taken.len()).min(batch.fds.len());
+            taken.extend(batch.fds.drain(..wanted));
+            lost |= batch.lost && taken.len() < count;
+        }
+        self.discard_before(span.end);
+        match taken.len() == count {
+            true => Ok(taken),
+            false if lost => {
+                let source = io::Error::from_raw_os_error(crate::sys::EMFILE);
+                Err(Error::os("recvmsg(SCM_RIGHTS)")(source))
+            }
+            false => Err(Error::decode(format!(
+                "{count} descriptors announced where {} came with the message",
+                taken.len()
+            ))),
+        }
+    }
+
+    /// Closes what came with bytes before `end`, and forgets what was taken wholly.
+    pub(super) fn discard_before(&mut self, end: u64) {
+        while self.batches.front().is_some_and(|first| first.span.end <= end) {
+            self.batches.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys;
+
+    fn arrivals(batches: &[(Range<u64>, usize, bool)]) -> Arrivals {
+        let mut arrivals = Arrivals::default();
+        for (span, count, lost) in batches {
+            arrivals.incoming().extend((0..*count).map(|_| sys::fd::eventfd(true).unwrap()));
+            arrivals.note(span.clone(), *lost);
+        }
+        arrivals
+    }
+
+    #[test]
+    fn descriptors_belong_to_the_message_that_says_so_within_one_read() {
+        let mut arrivals = arrivals(&[(0..20, 2, false)]);
+        assert_eq!(arrivals.take(&(0..8), 0).unwrap().len(), 0);
+        assert_eq!(arrivals.take(&(8..20), 2).unwrap().len(), 2);
+        assert_eq!(arrivals.batches().len(), 0);
+    }
+
+    #[test]
+    fn a_message_takes_nothing_that_came_before_or_after_it() {
+        let mut arrivals = arrivals(&[(0..10, 1, false), (20..30, 1, false)]);
+        assert!(matches!(arrivals.take(&(10..20), 1), Err(Error::Decode { .. })));
+        assert_eq!(arrivals.take(&(20..30), 1).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn descriptors_that_found_no_number_are_emfile_for_their_message_alone() {
+        let mut arrivals = arrivals(&[(0..20, 1, true)]);
+        assert_eq!(arrivals.take(&(0..8), 0).unwrap().len(), 0);
+        let error = arrivals.take(&(8..20), 3).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(sys::EMFILE));
+        assert_eq!(arrivals.take(&(20..30), 0).unwrap().len(), 0);
+    }
+}

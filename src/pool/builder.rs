@@ -1,0 +1,133 @@
+//! What a pool will be.
+
+use super::Pool;
+use super::core::Core;
+use super::crew::Plan;
+use super::worker::Call;
+use crate::codec::Payload;
+use crate::process::target::{CallOnce, EntryPoint, Target};
+use crate::process::{StartMethod, start_method};
+use crate::queue::{Options, Ring, default_max_bytes};
+use crate::{Decode, Encode, Error, Result};
+use std::sync::Arc;
+
+/// A pool that is yet to be built.
+///
+/// # Examples
+/// ```
+/// # multiproc::init_before_main!();
+/// # fn main() -> Result<(), multiproc::Error> {
+/// let pool = multiproc::Pool::builder()
+///     .processes(2)
+///     .retries(3)
+///     .max_tasks_per_child(100)
+///     .initializer(|level: u8| println!("ready at level {level}"), (1,))
+///     .build()?;
+/// assert_eq!(pool.apply(|n: i32| -n, (5,))?, -5);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "there is no pool until `build` is called"]
+pub struct PoolBuilder {
+    processes: Option<usize>,
+    initializer: Option<Result<Call>>,
+    limit: Option<u64>,
+    method: Option<StartMethod>,
+    retries: u32,
+    max_bytes: Option<u64>,
+}
+
+impl PoolBuilder {
+    pub(super) fn new() -> PoolBuilder {
+        PoolBuilder {
+            processes: None,
+            initializer: None,
+            limit: None,
+            method: None,
+            retries: 0,
+            max_bytes: None,
+        }
+    }
+
+    /// How many workers; by default as many as there are CPUs that this process may use.
+    pub fn processes(mut self, processes: usize) -> PoolBuilder {
+        self.processes = Some(processes);
+        self
+    }
+
+    /// Calls `f` with `arguments`, a tuple, in every worker before its first task. If it panics, the
+    /// pool fails: every task gets an error that says so.
+    pub fn initializer<F, A>(mut self, f: F, arguments: A) -> PoolBuilder
+    where
+        F: Target<A, ()>,
+        A: Encode + Decode + 'static,
+    {
+        let _ = f;
+        let call = || {
+            let entry = EntryPoint::of::<CallOnce<F, A, ()>>().locate()?;
+            let Payload { bytes, fds } = Payload::of(&arguments)?;
+            Ok(Call { entry, bytes, fds })
+        };
+        self.initializer = Some(call());
+        self
+    }
+
+    /// Replaces a worker after so many tasks (chunks count as one).
+    pub fn max_tasks_per_child(mut self, tasks: u64) -> PoolBuilder {
+        self.limit = Some(tasks);
+        self
+    }
+
+    /// How the workers come to be. By default, what [`start_method`](crate::start_method) says.
+    pub fn start_method(mut self, method: StartMethod) -> PoolBuilder {
+        self.method = Some(method);
+        self
+    }
+
+    /// Runs a task again, in another worker, up to so many times if its worker dies. By default not at
+    /// all: only the program knows whether running a task twice does harm.
+    pub fn retries(mut self, retries: u32) -> PoolBuilder {
+        self.retries = retries;
+        self
+    }
+
+    /// The most bytes of tasks, and of results, that wait in memory. By default a quarter of what the
+    /// machine or the process's limits allow.
+    pub fn max_bytes(mut self, bytes: u64) -> PoolBuilder {
+        self.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Starts the workers. It does not wait until they are ready: tasks are taken at once.
+    ///
+    /// # Errors
+    /// * [`Error::InvalidArgument`]: no processes, or no tasks per child.
+    /// * [`Error::NotInitialized`]: [`multiproc::init`](crate::init) has not run.
+    /// * [`Error::Encode`]: the initializer's arguments cannot make the journey.
+    /// * [`Error::ThreadsRunning`]: Fork, while this process has other threads.
+    /// * [`Error::Os`]: the system refused memory, descriptors or processes. Those that were started
+    ///   are gone again.
+    pub fn build(self) -> Result<Pool> {
+        let processes = self
+            .processes
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        if processes == 0 {
+            return Err(Error::invalid("a pool of no processes"));
+        }
+        if self.limit == Some(0) {
+            return Err(Error::invalid("no tasks per child"));
+        }
+        let max_bytes = self.max_bytes.unwrap_or_else(default_max_bytes);
+        let ring = |crowd| Ring::new(Options { maxsize: 0, max_bytes, crowd });
+        let plan = Plan {
+            tasks: ring(true)?,
+            results: ring(false)?,
+            method: self.method.unwrap_or_else(start_method),
+            name: "PoolWorker".to_owned(),
+            limit: self.limit.unwrap_or(0),
+            initializer: self.initializer.transpose()?,
+        };
+        Ok(Pool { core: Arc::new(Core::new(plan, processes, self.retries)?) })
+    }
+}

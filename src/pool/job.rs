@@ -1,0 +1,294 @@
+//! Where results go: one job a call of the pool.
+
+use crate::codec::Decoder;
+use crate::process::ExitStatus;
+use crate::{Decode, Error, Result};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What became of a task that gave no result of its own.
+#[derive(Clone, Debug)]
+pub(crate) enum Loss {
+    WorkerDied {
+        pid: u32,
+        status: ExitStatus,
+    },
+    PoolClosed,
+    /// The pool could not go on.
+    PoolFailed(String),
+    /// The task's error, as the worker reported it.
+    Remote(String),
+}
+
+impl Loss {
+    pub(crate) fn error(&self) -> Error {
+        match self.clone() {
+            Loss::WorkerDied { pid, status } => Error::WorkerDied { pid, status },
+            Loss::PoolClosed => Error::PoolClosed,
+            Loss::PoolFailed(message) | Loss::Remote(message) => Error::Remote { message },
+        }
+    }
+}
+
+/// A call's results on their way from the pool to the caller. Each part is delivered exactly once.
+pub(crate) trait Job: Send + Sync {
+    /// Part `part` has arrived: its `items` results are in the decoder.
+    fn deliver(&self, part: u64, items: usize, decoder: &mut Decoder<'_>);
+
+    /// Part `part`, of `items` tasks, will not arrive.
+    fn lose(&self, part: u64, items: usize, error: Error, loss: &Loss);
+}
+
+/// The one result of an `apply`.
+pub(crate) struct Single<R>(Mutex<Answer<R>>);
+
+enum Answer<R> {
+    Pending,
+    Here(Result<R>),
+    /// It was taken: whether it was a success.
+    Taken(bool),
+}
+
+impl<R> Single<R> {
+    pub(crate) fn new() -> Single<R> {
+        Single(Mutex::new(Answer::Pending))
+    }
+
+    fn answer(&self) -> MutexGuard<'_, Answer<R>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_here(&self) -> bool {
+        !matches!(*self.answer(), Answer::Pending)
+    }
+
+    /// Whether it is a success; `None` while it is not here.
+    pub(crate) fn is_success(&self) -> Option<bool> {
+        match &*self.answer() {
+            Answer::Pending => None,
+            Answer::Here(result) => Some(result.is_ok()),
+            Answer::Taken(success) => Some(*success),
+        }
+    }
+
+    /// Takes the result, which is here.
+    pub(crate) fn take(&self) -> Result<R> {
+        let mut answer = self.answer();
+        let success = matches!(*answer, Answer::Here(Ok(_)) | Answer::Taken(true));
+        match std::mem::replace(&mut *answer, Answer::Taken(success)) {
+            Answer::Here(result) => result,
+            Answer::Taken(_) => Err(Error::Taken),
+            Answer::Pending => {
+                *answer = Answer::Pending;
+                Err(Error::TimeoutError)
+            }
+        }
+    }
+}
+
+impl<R: Decode + Send> Job for Single<R> {
+    fn deliver(&self, _: u64, _: usize, decoder: &mut Decoder<'_>) {
+        *self.answer() = Answer::Here(R::decode(decoder));
+    }
+
+    fn lose(&self, _: u64, _: usize, error: Error, _: &Loss) {
+        *self.answer() = Answer::Here(Err(error));
+    }
+}
+
+/// The results of a chunk of tasks.
+#[derive(Debug)]
+pub(crate) enum Part<R> {
+    /// Every one is a value.
+    Values(Vec<R>),
+    /// Some are errors.
+    Mixed(Vec<Result<R>>),
+}
+
+impl<R> Part<R> {
+    /// Appends the values to `values`; gives the first error, if there is one.
+    pub(crate) fn append_to(self, values: &mut Vec<R>) -> Result<()> {
+        match self {
+            Part::Values(mut own) if values.is_empty() && values.capacity() <= own.capacity() => {
+                std::mem::swap(values, &mut own);
+            }
+            Part::Values(own) => values.extend(own),
+            Part::Mixed(results) => {
+                for result in results {
+                    values.push(result?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Part::Values(values) => values.len(),
+            Part::Mixed(results) => results.len(),
+        }
+    }
+
+    pub(crate) fn is_success(&self) -> bool {
+        match self {
+            Part::Values(_) => true,
+            Part::Mixed(results) => results.iter().all(Result::is_ok),
+        }
+    }
+}
+
+impl<R: Decode> Part<R> {
+    /// What a worker made of a chunk of `items` tasks.
+    fn decode(items: usize, decoder: &mut Decoder<'_>) -> Part<R> {
+        let all = bool::decode(decoder);
+        if let Ok(true) = all {
+            match Vec::decode(decoder) {
+                Ok(values) if values.len() == items => return Part::Values(values),
+                Ok(_) => return Part::broken(items, &Error::decode("results of other tasks")),
+                Err(error) => return Part::broken(items, &error),
+            }
+        }
+        let one = |decoder: &mut Decoder<'_>| match bool::decode(decoder) {
+            Ok(true) => R::decode(decoder),
+            Ok(false) => Err(<Error as Decode>::decode(decoder).unwrap_or_else(|error| error)),
+            Err(error) => Err(error),
+        };
+        Part::Mixed((0..items).map(|_| one(decoder)).collect())
+    }
+
+    fn broken(items: usize, error: &Error) -> Part<R> {
+        Part::Mixed((0..items).map(|_| Err(Error::decode(error.to_string()))).collect())
+    }
+}
+
+/// The results of a `map` or `imap`, part by part.
+pub(crate) struct Inbox<R> {
+    ordered: bool,
+    state: Mutex<InboxState<R>>,
+}
+
+struct InboxState<R> {
+    /// In order: the parts from `first` on. As they come: each that has come, and `first` is no matter.
+    parts: VecDeque<Option<Part<R>>>,
+    first: u64,
+    /// Parts that have arrived, taken or not.
+    arrived: u64,
+}
+
+impl<R> Inbox<R> {
+    pub(crate) fn new(ordered: bool) -> Inbox<R> {
+        let state = InboxState { parts: VecDeque::new(), first: 0, arrived: 0 };
+        Inbox { ordered, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, InboxState<R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many parts have arrived so far.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.state().arrived
+    }
+
+    /// Whether [`take`](Self::take) would give something.
+    pub(crate) fn has_next(&self) -> bool {
+        matches!(self.state().parts.front(), Some(Some(_)))
+    }
+
+    /// The next part, in order or as they come.
+    pub(crate) fn take(&self) -> Option<Part<R>> {
+        let mut state = self.state();
+        if !matches!(state.parts.front(), Some(Some(_))) {
+            return None;
+        }
+        state.first += 1;
+        state.parts.pop_front().flatten()
+    }
+
+    /// Whether nothing that has arrived and was not taken is an error.
+    pub(crate) fn is_success(&self) -> bool {
+        self.state().parts.iter().flatten().all(Part::is_success)
+    }
+
+    fn put(&self, part: u64, results: Part<R>) {
+        let mut state = self.state();
+        state.arrived += 1;
+        if !self.ordered {
+            state.parts.push_back(Some(results));
+            return;
+        }
+        let Some(at) = part.checked_sub(state.first).map(|at| at as usize) else { return };
+        if at >= state.parts.len() {
+            state.parts.resize_with(at + 1, || None);
+        }
+        state.parts[at] = Some(results);
+    }
+}
+
+impl<R: Decode + Send> Job for Inbox<R> {
+    fn deliver(&self, part: u64, items: usize, decoder: &mut Decoder<'_>) {
+        self.put(part, Part::decode(items, decoder));
+    }
+
+    fn lose(&self, part: u64, items: usize, error: Error, loss: &Loss) {
+        let mut results: Vec<Result<R>> = (1..items).map(|_| Err(loss.error())).collect();
+        results.insert(0, Err(error));
+        self.put(part, Part::Mixed(results));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Payload;
+
+    fn deliver(inbox: &Inbox<u32>, part: u64, values: &[u32]) {
+        let mut payload = Payload::default();
+        payload.push(&true).unwrap();
+        payload.push(values).unwrap();
+        inbox.deliver(part, values.len(), &mut Decoder::new(&payload.bytes, &mut payload.fds));
+    }
+
+    fn taken(inbox: &Inbox<u32>) -> Option<Vec<u32>> {
+        inbox.take().map(|part| {
+            let mut values = Vec::new();
+            part.append_to(&mut values).unwrap();
+            values
+        })
+    }
+
+    #[test]
+    fn an_ordered_inbox_gives_parts_in_order_and_another_as_they_come() {
+        let (ordered, loose) = (Inbox::new(true), Inbox::new(false));
+        for inbox in [&ordered, &loose] {
+            deliver(inbox, 1, &[3]);
+            assert_eq!(inbox.arrived(), 1);
+        }
+        assert_eq!(taken(&ordered), None);
+        assert_eq!(taken(&loose), Some(vec![3]));
+        deliver(&ordered, 0, &[1, 2]);
+        assert_eq!((taken(&ordered), taken(&ordered)), (Some(vec![1, 2]), Some(vec![3])));
+    }
+
+    #[test]
+    fn a_lost_part_is_an_error_for_each_of_its_tasks() {
+        let inbox = Inbox::<u32>::new(true);
+        inbox.lose(0, 3, Error::PoolClosed, &Loss::PoolClosed);
+        let part = inbox.take().unwrap();
+        assert_eq!(part.len(), 3);
+        let Part::Mixed(results) = part else { panic!("{part:?}") };
+        assert!(results.iter().all(|result| matches!(result, Err(Error::PoolClosed))));
+    }
+
+    #[test]
+    fn a_result_is_taken_once() {
+        let single = Single::<u32>::new();
+        assert!(matches!(single.take(), Err(Error::TimeoutError)));
+        let mut payload = Payload::of(&7u32).unwrap();
+        single.deliver(0, 1, &mut Decoder::new(&payload.bytes, &mut payload.fds));
+        assert_eq!(single.is_success(), Some(true));
+        assert_eq!(single.take().unwrap(), 7);
+        assert!(matches!(single.take(), Err(Error::Taken)));
+        assert_eq!(single.is_success(), Some(true));
+    }
+}

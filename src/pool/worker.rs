@@ -1,0 +1,291 @@
+//! A worker: takes tasks, runs them, hands the results over.
+//!
+//! What a worker does is noted in its slot of shared memory. The note of a task is made just before the
+//! task is taken, and erased after its result was put: a worker that is killed in between is known to
+//! have had that task, and one that is killed elsewhere is known to have had none.
+
+use crate::codec::Payload;
+use crate::process::panics::{self, Report};
+use crate::process::target::{Entry, EntryPoint, Location, Target, instance};
+use crate::queue::Ring;
+use crate::sys::signal;
+use crate::sys::time::Deadline;
+use crate::{Decode, Decoder, Encode, Error, Result, Shared, sys};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+crate::shared! {
+    /// What one worker does. Written by the worker, read by the pool.
+    pub(crate) struct Slot {
+        /// One more than the number of the task it has; zero while it has none.
+        claim: AtomicU64,
+        /// When it took the task, in nanoseconds of the monotonic clock.
+        since: AtomicU64,
+        /// How many tasks it has finished.
+        finished: AtomicU64,
+        /// Keeps each worker's words in a cache line of their own.
+        _line: [AtomicU64; 5],
+    }
+}
+
+/// As many slots as fill a page, its header apart.
+pub(crate) const SLOTS: usize = 63;
+
+/// A page of slots.
+pub(crate) type Slots = [Slot; SLOTS];
+
+impl Slot {
+    pub(crate) const fn new() -> Slot {
+        Slot {
+            claim: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            finished: AtomicU64::new(0),
+            _line: [const { AtomicU64::new(0) }; 5],
+        }
+    }
+
+    /// The task that the worker has, or had when it died.
+    pub(crate) fn claim(&self) -> Option<u64> {
+        // Acquire: pairs with `take`, so that who sees a task claimed sees what was done before.
+        self.claim.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    pub(crate) fn finished(&self) -> u64 {
+        self.finished.load(Ordering::Relaxed)
+    }
+
+    /// How long the worker has had its task.
+    pub(crate) fn since(&self) -> Duration {
+        Duration::from_nanos(self.since.load(Ordering::Relaxed))
+    }
+
+    /// For the next worker.
+    pub(crate) fn reset(&self) {
+        self.finished.store(0, Ordering::Relaxed);
+        self.claim.store(0, Ordering::Release);
+    }
+
+    fn take(&self, task: u64) {
+        self.claim.store(task + 1, Ordering::Release);
+    }
+
+    fn note_start(&self) {
+        self.since.store(sys::time::monotonic().as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    fn note_end(&self) {
+        // Relaxed: no one else writes it.
+        self.finished.store(self.finished() + 1, Ordering::Relaxed);
+        self.claim.store(0, Ordering::Release);
+    }
+}
+
+/// What stands at the front of a result message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Tag {
+    /// The task's result follows.
+    Done = 0,
+    /// The task could not give a result: the error follows.
+    Failed = 1,
+    /// The worker's initializer failed: the error follows; the task's number means nothing.
+    Uninitialized = 2,
+}
+
+crate::message! {
+    /// Everything a worker is given.
+    pub(crate) struct Package {
+        pub(crate) tasks: Ring,
+        pub(crate) results: Ring,
+        pub(crate) slots: Shared<Slots>,
+        pub(crate) slot: u32,
+        pub(crate) limit: u64,
+        pub(crate) initializer: Option<Call>,
+    }
+
+    /// A function with its arguments, encoded.
+    #[derive(Debug)]
+    pub(crate) struct Call {
+        pub(crate) entry: Location,
+        pub(crate) bytes: Vec<u8>,
+        pub(crate) fds: Vec<std::os::fd::OwnedFd>,
+    }
+}
+
+/// A worker's whole life.
+pub(crate) fn work(package: Package) {
+    // Ctrl-C reaches the whole foreground group; what becomes of the work is the parent's to say.
+    let _ = signal::ignore(signal::SIGINT);
+    panics::remember(Report::Silently);
+    let Package { tasks, results, slots, slot, limit, initializer } = package;
+    let Some(slot) = slots.get(slot as usize) else { return };
+    if let Some(Err(error)) = initializer.map(Call::run) {
+        let _ = report(&results, u64::MAX, Tag::Uninitialized, Err(error));
+        return;
+    }
+    let mut message = Payload::default();
+    let mut known = None;
+    while limit == 0 || slot.finished() < limit {
+        // Closed is the ordinary end; with any other error nothing can be done here, and the pool
+        // learns of it as of every death.
+        let Ok(task) = tasks.get(&mut message, Deadline::NEVER, |task| slot.take(task)) else {
+            return;
+        };
+        slot.note_start();
+        let outcome = run(&mut message, &mut known);
+        let tag = if outcome.is_ok() { Tag::Done } else { Tag::Failed };
+        if report(&results, task, tag, outcome).is_err() {
+            return;
+        }
+        slot.note_end();
+    }
+}
+
+impl Call {
+    fn run(self) -> Result<()> {
+        let Call { entry, bytes, mut fds } = self;
+        let entry = entry.resolve()?;
+        let mut decoder = Decoder::new(&bytes, &mut fds);
+        panics::catch(|| entry.run(&mut decoder, &mut Payload::default()))?
+    }
+}
+
+/// Runs the task in `message`. `known` is the entry point of the last one, most likely the same.
+fn run(
+    message: &mut Payload,
+    known: &mut Option<(Location, &'static EntryPoint)>,
+) -> Result<Payload> {
+    let mut decoder = Decoder::new(&message.bytes, &mut message.fds);
+    let location = Location::decode(&mut decoder)?;
+    let entry = match *known {
+        Some((last, entry)) if last == location => entry,
+        _ => location.resolve()?,
+    };
+    *known = Some((location, entry));
+    let mut result = Payload::default();
+    result.bytes.resize(RESULT_HEADER, 0);
+    panics::catch(|| entry.run(&mut decoder, &mut result))??;
+    Ok(result)
+}
+
+/// The task's number, and a tag.
+pub(crate) const RESULT_HEADER: usize = 9;
+
+/// Hands over what became of a task.
+fn report(results: &Ring, task: u64, tag: Tag, outcome: Result<Payload>) -> Result<()> {
+    let (tag, mut payload) = match outcome {
+        Ok(payload) => (tag, payload),
+        Err(error) => (tag, failure(&error)),
+    };
+    stamp(&mut payload, task, tag);
+    match results.put(&payload, Deadline::NEVER) {
+        Err(Error::Closed) => Err(Error::Closed),
+        // Too long, no memory, no descriptors in flight: that is said in its place.
+        Err(error) => {
+            let mut payload = failure(&error);
+            stamp(&mut payload, task, Tag::Failed);
+            results.put(&payload, Deadline::NEVER).map(drop)
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+fn failure(error: &Error) -> Payload {
+    let mut payload = Payload::default();
+    payload.bytes.resize(RESULT_HEADER, 0);
+    // An error consists of numbers and text, which encode.
+    let _ = payload.push(error);
+    payload
+}
+
+fn stamp(payload: &mut Payload, task: u64, tag: Tag) {
+    payload.bytes[..8].copy_from_slice(&task.to_le_bytes());
+    payload.bytes[8] = tag as u8;
+}
+
+/// How an item of a chunk becomes arguments.
+pub(crate) trait Apply<F, T, R>: 'static {
+    fn call(function: F, item: T) -> R;
+}
+
+/// The item is the one argument: `map`.
+pub(crate) struct Alone;
+
+impl<F: Target<(T,), R>, T, R> Apply<F, T, R> for Alone {
+    fn call(function: F, item: T) -> R {
+        function.call((item,))
+    }
+}
+
+/// The item is a tuple of arguments: `starmap`.
+pub(crate) struct Unpacked;
+
+impl<F: Target<T, R>, T, R> Apply<F, T, R> for Unpacked {
+    fn call(function: F, item: T) -> R {
+        function.call(item)
+    }
+}
+
+/// The entry of a chunk of tasks: a vector of items in, and out what [`Part`](super::job::Part) reads.
+pub(crate) struct Chunk<F, T, R, M>(PhantomData<fn(F, T, M) -> R>);
+
+impl<F, T, R, M> Entry for Chunk<F, T, R, M>
+where
+    F: Copy + Send + Sync + 'static,
+    T: Decode + 'static,
+    R: Encode + 'static,
+    M: Apply<F, T, R>,
+{
+    fn run(decoder: &mut Decoder<'_>, result: &mut Payload) -> Result<()> {
+        let items = Vec::<T>::decode(decoder)?;
+        let call = |item| panics::catch(|| M::call(instance::<F>(), item));
+        let mut values = Vec::with_capacity(items.len());
+        let mut items = items.into_iter();
+        let mut failed = None;
+        for item in items.by_ref() {
+            match call(item) {
+                Ok(value) => values.push(value),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        let Some(error) = failed else { return push_all(result, &values) };
+        // One that panics does not take the others with it.
+        let before = values.into_iter().map(Ok);
+        let after = items.map(call);
+        push_each(result, before.chain([Err(error)]).chain(after))
+    }
+}
+
+/// Every task has a value: they go as one vector, in one copy where they are plain numbers.
+fn push_all<R: Encode>(result: &mut Payload, values: &Vec<R>) -> Result<()> {
+    let before = result.bytes.len();
+    result.push(&true)?;
+    if result.push(values).is_ok() {
+        return Ok(());
+    }
+    // One of them cannot be encoded: find out which.
+    result.bytes.truncate(before);
+    push_each(result, values.iter().map(Ok))
+}
+
+/// One by one, each with a word whether it is a value.
+fn push_each<R: Encode>(
+    result: &mut Payload,
+    outcomes: impl Iterator<Item = Result<R>>,
+) -> Result<()> {
+    result.push(&false)?;
+    for outcome in outcomes {
+        let before = result.bytes.len();
+        result.push(&true)?;
+        if let Err(error) = outcome.and_then(|value| result.push(&value)) {
+            result.bytes.truncate(before);
+            result.push(&false)?;
+            result.push(&error)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! Queues between any number of processes.
+//!
+//! A queue is a ring of messages in shared memory. `put` returns when the message is in it: there is no
+//! feeder thread, nothing to flush and nothing to join before a process may end.
+
+mod builder;
+mod consumer;
+mod limit;
+mod producer;
+#[expect(clippy::module_inception, reason = "a primitive's word is its file")]
+mod queue;
+mod ring;
+#[cfg(test)]
+mod scribbled;
+mod side;
+mod state;
+mod store;
+
+pub use builder::Builder;
+pub(crate) use limit::default_max_bytes;
+pub use queue::{Iter, Queue};
+pub(crate) use ring::{Options, Ring};

@@ -1,0 +1,344 @@
+//! Putting: room, bytes, then the tail.
+
+use super::ring::Inner;
+use super::side::Side;
+use super::state::{Frame, Mark, SEGMENTS};
+use super::store::EAGER;
+use crate::codec::Payload;
+use crate::region::RawLockGuard;
+use crate::sys::time::Deadline;
+use crate::{Error, Result, sys};
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a producer waits for more than the room that it needs, so that it is not woken for each
+/// message taken.
+const COMFORT: Duration = Duration::from_micros(200);
+
+/// How long a producer waits for room before it takes more memory.
+const PATIENCE: Duration = Duration::from_micros(100);
+
+/// What a message needs of the ring.
+#[derive(Clone, Copy)]
+struct Need {
+    frame: Frame,
+    /// In bytes of the stream.
+    stride: u64,
+}
+
+/// What there is for it.
+enum Room {
+    /// Room where the tail is.
+    Here,
+    /// A class to go on in, small enough to take it without thinking or not.
+    Beyond { class: u64, small: bool, comfort_at: Mark },
+    /// None until the head comes to `exact`; `comfort_at` is further on and spares wake-ups.
+    None { exact: Mark, comfort_at: Mark },
+}
+
+/// The first part of a wait, in which a producer waits for more than it needs.
+struct Comfort {
+    until: Option<Deadline>,
+    deadline: Deadline,
+}
+
+impl Comfort {
+    /// When this part ends, `limit` after it began or with the wait; `None` once that has passed.
+    fn until(&mut self, limit: Duration) -> Option<Deadline> {
+        let until = *self.until.get_or_insert_with(|| Deadline::after(limit).min(self.deadline));
+        (!until.has_passed()).then_some(until)
+    }
+}
+
+/// The segment that the tail is in.
+#[derive(Clone, Copy)]
+struct Last {
+    start: u64,
+    class: u64,
+    len: u64,
+}
+
+impl Inner {
+    pub(super) fn put(&self, message: &Payload, deadline: Deadline) -> Result<u64> {
+        let need = self.need(message)?;
+        let producer = &self.state().producer;
+        let turn = self.turn(&producer.turn, deadline, || self.nobody_can_put())?;
+        let Some(turn) = turn else {
+            return Err(if self.state().is_closed() { Error::Closed } else { Error::Full });
+        };
+        self.settle_producer(&turn)?;
+        let tail = self.state().tail.read();
+        let place = self.make_room(tail, need, deadline)?;
+        let outcome = self.fill(place, need, message, deadline).and_then(|next| {
+            self.publish_tail(next)?;
+            Ok(tail.items)
+        });
+        if outcome.is_err() && place.segment != tail.segment {
+            self.store.give_back(self.segment(place.segment).1)?;
+        }
+        outcome
+    }
+
+    fn need(&self, message: &Payload) -> Result<Need> {
+        if message.fds.len() > Side::MOST {
+            let most = Side::MOST;
+            return Err(Error::encode(format!("more than {most} descriptors in one message")));
+        }
+        let frame = Frame { len: message.bytes.len() as u64, fds: message.fds.len() as u32 };
+        let max = self.store.longest();
+        match frame.stride() {
+            Some(stride) if stride <= max => Ok(Need { frame, stride }),
+            _ => Err(Error::MessageTooLong { len: frame.len, max: max - Frame::LEN as u64 }),
+        }
+    }
+
+    /// Whether the producer that has the turn waits for room, or the ring is closed.
+    fn nobody_can_put(&self) -> Result<bool> {
+        let asleep = self.state().space.asleep.load(Ordering::Relaxed) != 0;
+        let full = self.maxsize != 0 && self.len()? >= self.maxsize;
+        Ok(asleep || full || self.state().is_closed())
+    }
+
+    /// Clears up behind a producer that was killed in its turn: what it had in hand, and the pages of a
+    /// class that it was about to enter.
+    pub(super) fn settle_producer(&self, turn: &RawLockGuard<'_>) -> Result<()> {
+        if !turn.owner_died() {
+            return Ok(());
+        }
+        let state = self.state();
+        state.producer.seen.store(Mark::default());
+        // A number of nobody, newer than those of the dead: a sweep now takes theirs.
+        state.producer.ticket.fetch_add(1, Ordering::Release);
+        let gate = self.space_gate()?;
+        state.space.asleep.store(0, Ordering::Relaxed);
+        drop(gate);
+        // With the turn in hand no class can be entered; one that is being left is in the chain still or
+        // has been given back already.
+        let taken = self.taken(self.look_at_head()?, self.state().tail.read())?;
+        let free = (0..self.store.count()).filter(|class| taken & 1 << class == 0);
+        free.into_iter().try_for_each(|class| self.store.give_back(class))
+    }
+
+    /// The classes of the chain from `head` to `tail`, a bit for each.
+    fn taken(&self, head: Mark, tail: Mark) -> Result<u64> {
+        let count = tail.segment.wrapping_sub(head.segment).wrapping_add(1);
+        if count > self.store.count() || count == 0 {
+            return Err(Error::corrupt("a queue's segments"));
+        }
+        (0..count).try_fold(0, |taken, i| {
+            let (_, class) = self.segment(head.segment.wrapping_add(i));
+            self.store.len(class)?;
+            Ok(taken | 1 << class)
+        })
+    }
+
+    fn last(&self, tail: Mark) -> Result<Last> {
+        let (start, class) = self.segment(tail.segment);
+        let len = self.store.len(class)?;
+        if start > tail.position || tail.position % Frame::LEN as u64 != 0 {
+            return Err(Error::corrupt("a queue's tail"));
+        }
+        Ok(Last { start, class, len })
+    }
+
+    /// Waits for room and says where the message goes: at the tail, or at the beginning of the next
+    /// segment, which is then prepared.
+    fn make_room(&self, tail: Mark, need: Need, deadline: Deadline) -> Result<Mark> {
+        let last = self.last(tail)?;
+        if self.state().is_closed() {
+            return Err(Error::Closed);
+        }
+        // The head as it was seen last is the worst case: most of the time that is enough.
+        let seen = self.state().producer.seen.load();
+        if let Ok(Room::Here) = self.room(tail, last, seen, need) {
+            return Ok(tail);
+        }
+        let mut comfort = Comfort { until: None, deadline };
+        loop {
+            if self.state().is_closed() {
+                return Err(Error::Closed);
+            }
+            let head = self.look_at_head()?;
+            self.state().producer.seen.store(head);
+            match self.room(tail, last, head, need)? {
+                Room::Here => return Ok(tail),
+                Room::Beyond { class, small, comfort_at } => match comfort.until(PATIENCE) {
+                    Some(until) if !small => self.sleep_for_space(comfort_at, until)?,
+                    _ => return self.enter(tail, class),
+                },
+                Room::None { .. } if self.is_at_end(head, tail) => {
+                    self.step_over_for_consumer(tail, deadline)?;
+                }
+                Room::None { .. } if deadline.has_passed() => return Err(Error::Full),
+                Room::None { exact, comfort_at } => match comfort.until(COMFORT) {
+                    Some(until) if comfort_at != exact => {
+                        self.sleep_for_space(comfort_at, until)?
+                    }
+                    _ => self.sleep_for_space(exact, deadline)?,
+                },
+            }
+        }
+    }
+
+    /// Whether the head is at the end of a segment that is not the last, and has yet to leave it.
+    fn is_at_end(&self, head: Mark, tail: Mark) -> bool {
+        let (next, _) = self.segment(head.segment.wrapping_add(1));
+        head.segment != tail.segment && head.position == next
+    }
+
+    /// Sees to it that the head leaves a segment at the end of which it is.
+    ///
+    /// A consumer does that after it has taken the last message, but may be killed in between. Nobody
+    /// sleeps in the consumers' turn here, since there are messages behind the segment: it is free, or
+    /// soon will be.
+    fn step_over_for_consumer(&self, tail: Mark, deadline: Deadline) -> Result<()> {
+        let turn = self.turn(&self.state().consumer.turn, deadline, || Ok(false))?;
+        let Some(turn) = turn else { return Err(Error::Full) };
+        self.settle_consumer(&turn);
+        self.step_over(self.state().head.read(), tail).map(drop)
+    }
+
+    fn room(&self, tail: Mark, last: Last, head: Mark, need: Need) -> Result<Room> {
+        let items = tail.items.checked_sub(head.items);
+        let from = head.position.max(last.start);
+        let used = tail.position.checked_sub(from).filter(|used| *used <= last.len);
+        let (Some(items), Some(used)) = (items, used) else {
+            return Err(Error::corrupt("a queue's head"));
+        };
+        if self.maxsize != 0 && items >= self.maxsize {
+            let exact = Mark { items: tail.items - self.maxsize + 1, ..Mark::default() };
+            let comfort = head.items.saturating_add(self.maxsize / 2);
+            let comfort_at = Mark { items: exact.items.max(comfort).min(tail.items), ..exact };
+            return Ok(Room::None { exact, comfort_at });
+        }
+        if last.len - used >= need.stride {
+            return Ok(Room::Here);
+        }
+        let taken = self.taken(head, tail)?;
+        if let Some(class) = self.store.next_class(last.class, taken, need.stride) {
+            let small = class > last.class && self.store.len(class)? <= EAGER;
+            let small = small || need.stride > last.len;
+            return Ok(Room::Beyond {
+                class,
+                small,
+                comfort_at: comfort_at(tail, last, head, need),
+            });
+        }
+        if head.segment != tail.segment || need.stride > last.len {
+            // The class that the head leaves next may do, or make room for another look.
+            let (position, _) = self.segment(head.segment.wrapping_add(1));
+            let exact = Mark { position, ..Mark::default() };
+            return Ok(Room::None { exact, comfort_at: exact });
+        }
+        let position = tail.position.saturating_add(need.stride) - last.len;
+        let exact = Mark { position, ..Mark::default() };
+        Ok(Room::None { exact, comfort_at: comfort_at(tail, last, head, need) })
+    }
+
+    /// Prepares the next segment in `class`. It becomes real with the next tail that is published.
+    fn enter(&self, tail: Mark, class: u64) -> Result<Mark> {
+        self.store.reserve(class)?;
+        self.lay_out(tail, class)
+    }
+
+    /// Notes in the table that the segment behind the tail's is in `class`.
+    pub(super) fn lay_out(&self, tail: Mark, class: u64) -> Result<Mark> {
+        const { assert!(SEGMENTS.is_power_of_two(), "numbers go round the table") };
+        let place = Mark { segment: tail.segment.wrapping_add(1), ..tail };
+        let segment = self.state().segment(place.segment);
+        // Relaxed: publishing the tail orders both.
+        segment.start.store(place.position, Ordering::Relaxed);
+        segment.class.store(class, Ordering::Relaxed);
+        Ok(place)
+    }
+
+    /// Sends the descriptors and writes the bytes, all of which nobody sees yet; says where the tail goes.
+    fn fill(&self, place: Mark, need: Need, message: &Payload, deadline: Deadline) -> Result<Mark> {
+        let (start, class) = self.segment(place.segment);
+        let at = self.store.place(class, place.position.wrapping_sub(start))?;
+        let mut body = at.wrapping_add(Frame::LEN as u64);
+        self.store.map(class)?;
+        if need.frame.fds > 0 {
+            let ticket = self.send(message, place, deadline)?;
+            self.store.write(class, body, &ticket.to_le_bytes())?;
+            body = body.wrapping_add(Frame::TICKET);
+        }
+        self.store.write(class, at, &need.frame.to_bytes(place.position))?;
+        self.store.write(class, body, &message.bytes)?;
+        let position = place.position.wrapping_add(need.stride);
+        Ok(Mark { position, items: place.items.wrapping_add(1), ..place })
+    }
+
+    /// Sends a message's descriptors under a new ticket.
+    fn send(&self, message: &Payload, place: Mark, deadline: Deadline) -> Result<u64> {
+        // Release: pairs with the Acquire of who sweeps. Every ticket before this one is either published
+        // or will never be, since its producer's turn is over.
+        let ticket = self.state().producer.ticket.fetch_add(1, Ordering::Release).wrapping_add(1);
+        let sent = self.side.send(ticket, &message.fds, deadline, || self.drop_orphans(place));
+        if sent.is_err() {
+            // What went before it failed is an orphan like those of the dead.
+            self.state().producer.ticket.fetch_add(1, Ordering::Release);
+            self.drop_orphans(place)?;
+        }
+        sent.map(|()| ticket)
+    }
+
+    /// Has the orphans taken away that may fill the side socket, by whoever has the consumers' turn.
+    fn drop_orphans(&self, place: Mark) -> Result<()> {
+        match self.state().consumer.turn.try_acquire()? {
+            Some(turn) => {
+                self.settle_consumer(&turn);
+                self.sweep_if_empty()
+            }
+            None if !self.crowd && self.look_at_head()?.items == place.items => {
+                sys::fd::ring(self.items_bell.as_fd()).map_err(Error::os("write"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Publishes the tail behind one more message.
+    fn publish_tail(&self, next: Mark) -> Result<()> {
+        let state = self.state();
+        let gate = self.items_gate()?;
+        if state.is_closed() {
+            return Err(Error::Closed);
+        }
+        if state.items.sleepers.load(Ordering::Relaxed) != 0 {
+            self.wake_consumer()?;
+        }
+        state.tail.publish(next);
+        drop(gate);
+        Ok(())
+    }
+
+    /// Sleeps until the head reaches `wanted`, the ring is closed, or the deadline passes; the caller,
+    /// who has the producers' turn, looks for itself which.
+    fn sleep_for_space(&self, wanted: Mark, deadline: Deadline) -> Result<()> {
+        let state = self.state();
+        let gate = self.space_gate()?;
+        if state.head.read().reaches(wanted) || state.is_closed() {
+            return Ok(());
+        }
+        state.space.wanted.store(wanted);
+        state.space.asleep.store(1, Ordering::Relaxed);
+        drop(gate);
+        if self.sleep(self.space_bell.as_fd(), deadline)? {
+            // The bell rings before the head is published, but hardly so.
+            self.spin(|| Ok(self.look_at_head()?.reaches(wanted)))
+        } else {
+            let gate = self.space_gate()?;
+            state.space.asleep.store(0, Ordering::Relaxed);
+            drop(gate);
+            Ok(())
+        }
+    }
+}
+
+/// Where the head has to come for the message to fit and half of the class to be free.
+fn comfort_at(tail: Mark, last: Last, head: Mark, need: Need) -> Mark {
+    let exact = tail.position.saturating_add(need.stride).saturating_sub(last.len);
+    let comfort = head.position.max(last.start).saturating_add(last.len / 2);
+    Mark { position: exact.max(comfort).min(tail.position), ..Mark::default() }
+}

@@ -1,0 +1,234 @@
+//! Descriptors and connections in messages.
+
+use super::support::*;
+use multiproc::{Connection, Error, pipe, pipe_one_way};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+
+fn descriptors_cross<const N: usize>() {
+    let (writer_side, reader_side) = pipe_one_way().map(|(r, w)| (w, r)).unwrap();
+    let (value, readers) = handles::<N>();
+    writer_side.send(&text("before")).unwrap();
+    writer_side.send(&value).unwrap();
+    writer_side.send(&text("after")).unwrap();
+    // The sender leaves at once, and closes its own.
+    drop((writer_side, value));
+    assert_eq!(reader_side.recv::<Text>().unwrap(), text("before"));
+    assert_paired(reader_side.recv::<Handles<N>>().unwrap(), readers);
+    assert_eq!(reader_side.recv::<Text>().unwrap(), text("after"));
+    assert!(matches!(reader_side.recv_bytes(), Err(Error::Eof)));
+}
+
+#[test]
+fn any_number_of_descriptors_crosses_in_one_message() {
+    let _turn = turn();
+    descriptors_cross::<0>();
+    descriptors_cross::<1>();
+    descriptors_cross::<2>();
+    descriptors_cross::<253>();
+    descriptors_cross::<254>();
+    descriptors_cross::<506>();
+    descriptors_cross::<507>();
+    descriptors_cross::<1000>();
+}
+
+#[test]
+fn messages_with_and_without_descriptors_take_turns() {
+    let _turn = turn();
+    let (left, right) = pipe().unwrap();
+    let (one, one_readers) = handles::<1>();
+    let (three, three_readers) = handles::<3>();
+    left.send(&one).unwrap();
+    left.send_bytes(b"plain").unwrap();
+    left.send_bytes(b"plain").unwrap();
+    left.send(&three).unwrap();
+    left.send(&text("value")).unwrap();
+    drop((one, three));
+    assert_paired(right.recv::<Handles<1>>().unwrap(), one_readers);
+    assert_eq!(right.recv_bytes().unwrap(), b"plain");
+    assert_eq!(right.recv_bytes().unwrap(), b"plain");
+    assert_paired(right.recv::<Handles<3>>().unwrap(), three_readers);
+    assert_eq!(right.recv::<Text>().unwrap(), text("value"));
+}
+
+#[test]
+fn bare_descriptors_arrive_one_by_one_among_messages() {
+    let _turn = turn();
+    let (left, right) = pipe().unwrap();
+    let (value, readers) = handles::<3>();
+    left.send_bytes(b"three come").unwrap();
+    value.0.iter().for_each(|fd| left.send_fd(fd.as_fd()).unwrap());
+    left.send_bytes(b"done").unwrap();
+    drop(value);
+    assert_eq!(right.recv_bytes().unwrap(), b"three come");
+    let got = (0..3).map(|_| right.recv_fd().unwrap()).collect();
+    assert_paired(Handles::<3>(got), readers);
+    assert_eq!(right.recv_bytes().unwrap(), b"done");
+    assert!(matches!(right.try_recv_fd(), Err(Error::TimeoutError)));
+    assert!(matches!(right.recv_fd_timeout(SHORT), Err(Error::TimeoutError)));
+    drop(left);
+    assert!(matches!(right.recv_fd(), Err(Error::Eof)));
+}
+
+#[test]
+fn a_byte_without_its_descriptor_is_an_error() {
+    let _turn = turn();
+    let (connection, mut raw) = connection_and_socket();
+    raw.write_all(b"\0").unwrap();
+    assert!(matches!(connection.recv_fd(), Err(Error::Decode { .. })));
+    raw.write_all(b"\x01").unwrap();
+    assert!(matches!(connection.recv_fd(), Err(Error::Decode { .. })));
+    raw.write_all(b"\0\0\0\x04\x01\0\0\0").unwrap();
+    assert!(matches!(connection.recv::<Handles<1>>(), Err(Error::Decode { .. })));
+}
+
+#[test]
+fn descriptors_that_nobody_takes_are_closed() {
+    alone(|| {
+        let before = open_fds();
+        let (left, right) = pipe().unwrap();
+        let (value, mut readers) = handles::<254>();
+        left.send(&value).unwrap();
+        assert!(right.recv_bytes().is_ok(), "raw bytes of a value");
+        left.send(&value).unwrap();
+        assert!(right.recv::<Handles<253>>().is_err(), "one too few");
+        left.send(&value).unwrap();
+        assert!(right.recv::<Handles<255>>().is_err(), "one too many");
+        left.send(&value).unwrap();
+        assert!(matches!(right.recv_bytes_max(3), Err(Error::MessageTooLong { .. })));
+        right.send(&value).unwrap();
+        right.send(&value).unwrap();
+        assert!(left.recv::<Handles<254>>().is_ok());
+        drop(value);
+        drop((left, right));
+        assert_eq!(readers.remove(0).read(&mut [0]).unwrap(), 0, "a write end is still open");
+        drop(readers);
+        assert_eq!(open_fds(), before);
+    });
+}
+
+#[test]
+fn a_full_descriptor_table_fails_the_message_by_name_and_leaks_nothing() {
+    alone(|| {
+        let (left, right) = pipe().unwrap();
+        let (value, _readers) = handles::<8>();
+        left.send(&text("plain before")).unwrap();
+        left.send(&value).unwrap();
+        left.send(&text("plain after")).unwrap();
+        let used = open_fds();
+        let filling = fill_table(3);
+        let before = right.recv::<Text>();
+        let refused = right.recv::<Handles<8>>();
+        let after = right.recv::<Text>();
+        drop(filling);
+        assert_eq!(before.unwrap(), text("plain before"));
+        match refused {
+            Err(Error::Os { call, source }) => {
+                assert_eq!(source.raw_os_error(), Some(libc::EMFILE));
+                assert!(call.contains("SCM_RIGHTS"), "{call}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(after.unwrap(), text("plain after"));
+        assert_eq!(open_fds(), used);
+        left.send(&value).unwrap();
+        assert!(right.recv::<Handles<8>>().is_ok());
+        assert_eq!(open_fds(), used);
+    });
+}
+
+#[test]
+fn a_full_descriptor_table_fails_pipe_and_send_by_name() {
+    alone(|| {
+        let (left, right) = pipe().unwrap();
+        let (value, _readers) = handles::<8>();
+        let used = open_fds();
+        let filling = fill_table(1);
+        let pair = pipe();
+        let sent = left.send(&value);
+        drop(filling);
+        assert_eq!(pair.unwrap_err().raw_os_error(), Some(libc::EMFILE));
+        assert_eq!(sent.unwrap_err().raw_os_error(), Some(libc::EMFILE));
+        assert!(!right.poll(ZERO).unwrap());
+        assert_eq!(open_fds(), used);
+    });
+}
+
+#[test]
+fn a_connection_sent_over_a_connection_works_there() {
+    let _turn = turn();
+    let (left, right) = pipe().unwrap();
+    let (reader, writer) = pipe_one_way().unwrap();
+    let (one, other) = pipe().unwrap();
+    left.send(&reader).unwrap();
+    left.send(&writer).unwrap();
+    left.send(&one).unwrap();
+    drop((reader, writer, one));
+    let reader: Connection = right.recv().unwrap();
+    let writer: Connection = right.recv().unwrap();
+    let one: Connection = right.recv().unwrap();
+    assert!(reader.readable() && !reader.writable());
+    assert!(!writer.readable() && writer.writable());
+    assert!(one.readable() && one.writable());
+    writer.send(&text("through")).unwrap();
+    assert_eq!(reader.recv::<Text>().unwrap(), text("through"));
+    one.send(&text("there")).unwrap();
+    other.send(&text("and back")).unwrap();
+    assert_eq!(other.recv::<Text>().unwrap(), text("there"));
+    assert_eq!(one.recv::<Text>().unwrap(), text("and back"));
+    drop(writer);
+    assert!(matches!(reader.recv_bytes(), Err(Error::Eof)));
+}
+
+#[test]
+fn a_connection_brings_along_what_was_read_ahead_on_it() {
+    let _turn = turn();
+    let (left, right) = pipe().unwrap();
+    let (near, far) = pipe().unwrap();
+    let (value, readers) = handles::<300>();
+    near.send_bytes(b"first").unwrap();
+    near.send_bytes(b"second").unwrap();
+    near.send(&value).unwrap();
+    near.send_bytes(b"last").unwrap();
+    drop(value);
+    assert_eq!(far.recv_bytes().unwrap(), b"first");
+    left.send(&far).unwrap();
+    drop(far);
+    let far: Connection = right.recv().unwrap();
+    assert!(far.poll(ZERO).unwrap());
+    assert_eq!(far.recv_bytes().unwrap(), b"second");
+    assert_paired(far.recv::<Handles<300>>().unwrap(), readers);
+    assert_eq!(far.recv_bytes().unwrap(), b"last");
+}
+
+#[test]
+fn a_connection_with_half_a_message_goes_on_in_its_new_place() {
+    let _turn = turn();
+    let body = pattern(BUFFER * 3);
+    let mut frame = b"\xff\xff\xff\xff".to_vec();
+    frame.extend_from_slice(&(body.len() as u64).to_be_bytes());
+    frame.extend_from_slice(&body);
+    for cut in [3, 100, BUFFER + 1, BUFFER * 2] {
+        let (far, mut near) = connection_and_socket();
+        let (left, right) = pipe().unwrap();
+        near.write_all(&frame[..cut]).unwrap();
+        assert!(matches!(far.try_recv_bytes(), Err(Error::TimeoutError)));
+        left.send(&far).unwrap();
+        drop(far);
+        let far: Connection = right.recv().unwrap();
+        near.write_all(&frame[cut..]).unwrap();
+        near.write_all(b"\0\0\0\x01z").unwrap();
+        assert!(far.recv_bytes().unwrap() == body);
+        assert_eq!(far.recv_bytes().unwrap(), b"z");
+    }
+}
+
+#[test]
+fn a_connection_may_travel_over_itself() {
+    let _turn = turn();
+    let (left, right) = pipe().unwrap();
+    left.send(&left).unwrap();
+    let copy: Connection = right.recv().unwrap();
+    copy.send_bytes(b"from the copy").unwrap();
+    assert_eq!(right.recv_bytes().unwrap(), b"from the copy");
+}

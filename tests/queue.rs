@@ -1,0 +1,533 @@
+//! Queues between threads, forked processes and killed ones.
+
+mod support;
+
+use multiproc::{Error, Queue};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+use support::os::{self, Page, Status};
+use support::{in_child, in_child_within, watchdog};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(20);
+
+/// Waits for a forked child and asserts that it ended well.
+fn join(pid: os::Pid) {
+    let status = os::wait_until(pid, Instant::now() + PATIENCE);
+    assert_eq!(status, Some(Status::Exited(0)), "{:?}", os::look(pid));
+}
+
+/// Waits until `pid` sleeps in a system call.
+fn wait_until_asleep(pid: os::Pid) {
+    let mut last = os::look(pid);
+    loop {
+        std::thread::yield_now();
+        let sight = os::look(pid);
+        if matches!(sight, os::Sight::Asleep { .. }) && sight == last {
+            return;
+        }
+        assert_ne!(sight, os::Sight::Gone);
+        last = sight;
+    }
+}
+
+#[test]
+fn items_come_out_in_the_order_they_went_in() {
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::new().unwrap();
+    for i in 0..1000u32 {
+        queue.put(&i).unwrap();
+    }
+    assert_eq!(queue.len().unwrap(), 1000);
+    for i in 0..1000 {
+        assert_eq!(queue.get().unwrap(), i);
+    }
+    assert!(queue.is_empty().unwrap());
+}
+
+#[test]
+fn put_returns_full_when_the_timeout_passes() {
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::bounded(6).unwrap();
+    assert!(queue.is_empty().unwrap() && !queue.is_full().unwrap());
+    for i in 0..6 {
+        queue.put(&i).unwrap();
+    }
+    assert!(!queue.is_empty().unwrap() && queue.is_full().unwrap());
+    assert_eq!((queue.len().unwrap(), queue.maxsize()), (6, Some(6)));
+    assert!(matches!(queue.try_put(&7), Err(Error::Full)));
+    let start = Instant::now();
+    assert!(matches!(queue.put_timeout(&7, SHORT), Err(Error::Full)));
+    assert!(start.elapsed() >= SHORT);
+    assert_eq!(queue.get().unwrap(), 0);
+    queue.try_put(&7).unwrap();
+    assert!(queue.is_full().unwrap());
+}
+
+#[test]
+fn get_returns_empty_when_the_timeout_passes() {
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::<u8>::new().unwrap();
+    assert!(matches!(queue.try_get(), Err(Error::Empty)));
+    let start = Instant::now();
+    assert!(matches!(queue.get_timeout(SHORT), Err(Error::Empty)));
+    assert!(start.elapsed() >= SHORT);
+    assert!(matches!(queue.get_timeout(Duration::ZERO), Err(Error::Empty)));
+    queue.put(&1).unwrap();
+    assert_eq!(queue.get_timeout(Duration::MAX).unwrap(), 1);
+}
+
+#[test]
+fn what_was_put_can_be_got_at_once() {
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::new().unwrap();
+    for i in 0..10_000u64 {
+        queue.put(&i).unwrap();
+        assert_eq!(queue.try_get().unwrap(), i);
+    }
+}
+
+#[test]
+fn get_wakes_for_what_another_process_puts() {
+    in_child(|| {
+        let queue = Queue::<String>::new().unwrap();
+        let getter = os::fork(|| assert_eq!(queue.get().unwrap(), "hello"));
+        wait_until_asleep(getter);
+        queue.put(&"hello".to_string()).unwrap();
+        join(getter);
+    });
+}
+
+#[test]
+fn put_wakes_when_another_process_makes_room() {
+    in_child(|| {
+        let queue = Queue::bounded(2).unwrap();
+        queue.put(&1u8).unwrap();
+        queue.put(&2).unwrap();
+        let putter = os::fork(|| queue.put(&3).unwrap());
+        wait_until_asleep(putter);
+        assert_eq!(queue.get().unwrap(), 1);
+        join(putter);
+        assert_eq!((queue.get().unwrap(), queue.get().unwrap()), (2, 3));
+    });
+}
+
+#[test]
+fn messages_of_every_size_arrive_whole() {
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::<Vec<u8>>::new().unwrap();
+    for size in [0, 1, 7, 8, 15, 16, 17, 4096, 32_700, 32_768, 65_536, 1 << 20, 100 << 20] {
+        let item: Vec<u8> = (0..size).map(|i: usize| (i % 251) as u8).collect();
+        queue.put(&item).unwrap();
+        queue.put(&vec![7; 3]).unwrap();
+        assert!(queue.get().unwrap() == item, "{size} bytes");
+        assert_eq!(queue.get().unwrap(), [7; 3]);
+    }
+}
+
+#[test]
+fn a_message_that_no_queue_of_the_size_could_hold_is_refused() {
+    let queue = Queue::<Vec<u8>>::builder().max_bytes(64 << 10).build().unwrap();
+    let error = queue.put(&vec![0; 64 << 10]).unwrap_err();
+    assert!(matches!(error, Error::MessageTooLong { len: 65_544, .. }), "{error:?}");
+    assert!(queue.is_empty().unwrap());
+    queue.put(&vec![0; 32 << 10]).unwrap();
+    let error = Queue::<u8>::builder().max_bytes(0).build().unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument { .. }));
+}
+
+#[test]
+fn an_item_that_cannot_be_encoded_fails_in_put_and_takes_no_slot() {
+    struct Never;
+    impl multiproc::Encode for Never {
+        fn encode(&self, encoder: &mut multiproc::Encoder<'_>) {
+            encoder.fail(Error::Encode { reason: "never".into() });
+        }
+    }
+    let queue = Queue::<Never>::bounded(1).unwrap();
+    for _ in 0..3 {
+        assert!(matches!(queue.put(&Never), Err(Error::Encode { .. })));
+    }
+    assert!(queue.is_empty().unwrap());
+}
+
+#[test]
+fn a_queue_grows_until_its_limit_and_then_says_full() {
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::<Vec<u8>>::builder().max_bytes(4 << 20).build().unwrap();
+    let item = vec![1; 1000];
+    let mut count = 0;
+    while queue.try_put(&item).is_ok() {
+        count += 1;
+    }
+    assert!(count > (4 << 20) * 9 / 10 / 1024, "{count}");
+    assert!(matches!(queue.put_timeout(&item, SHORT), Err(Error::Full)));
+    for i in 0..count {
+        assert_eq!(queue.get().unwrap().len(), 1000, "{i}");
+    }
+    assert!(matches!(queue.try_get(), Err(Error::Empty)));
+}
+
+#[test]
+fn items_keep_their_order_while_the_queue_grows_shrinks_and_goes_round() {
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::<(u64, Vec<u8>)>::builder().max_bytes(2 << 20).build().unwrap();
+    let (mut put, mut got, mut random) = (0u64, 0u64, 1u64);
+    while got < 20_000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let size = ((random >> 40) % 3000) as usize * if random >> 60 == 0 { 20 } else { 1 };
+        let filling = (put / 997) % 2 == 0;
+        let wanted = filling || put == got;
+        if wanted && queue.try_put(&(put, vec![put as u8; size])).is_ok() {
+            put += 1;
+            continue;
+        }
+        for _ in 0..if filling { 1 } else { 3 } {
+            if put > got {
+                let (number, bytes) = queue.get().unwrap();
+                assert_eq!(number, got);
+                assert!(bytes.iter().all(|&byte| byte == got as u8));
+                got += 1;
+            }
+        }
+        if !filling {
+            put += u64::from(queue.try_put(&(put, vec![put as u8; size])).is_ok());
+        }
+    }
+}
+
+/// The memory files of this process, by descriptor, with the memory they have.
+fn memory_files() -> Vec<(std::ffi::OsString, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let ours = fds.filter(|entry| {
+        std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().contains("multiproc"))
+    });
+    let size =
+        |entry: &std::fs::DirEntry| Some(std::fs::metadata(entry.path()).ok()?.blocks() * 512);
+    ours.filter_map(|entry| Some((entry.file_name(), size(&entry)?))).collect()
+}
+
+#[test]
+fn memory_is_given_back_when_the_queue_runs_empty() {
+    in_child(|| {
+        // A child inherits those of the tests beside it.
+        let inherited = memory_files();
+        let queue = Queue::<Vec<u8>>::new().unwrap();
+        let is_inherited = |name: &std::ffi::OsString| inherited.iter().any(|(n, _)| n == name);
+        let (own, _) = memory_files().into_iter().find(|(name, _)| !is_inherited(name)).unwrap();
+        let memory = || memory_files().into_iter().find(|(name, _)| *name == own).unwrap().1;
+        assert!(memory() <= 64 << 10);
+        for _ in 0..20 {
+            queue.put(&vec![1; 1 << 20]).unwrap();
+        }
+        assert!(memory() >= 20 << 20);
+        for _ in 0..20 {
+            queue.get().unwrap();
+        }
+        assert!(memory() <= 64 << 10, "{}", memory());
+        queue.put(&vec![2; 5 << 20]).unwrap();
+        queue.get().unwrap();
+        // So soon after the last time it waits for a while.
+        assert!(matches!(queue.get_timeout(Duration::from_millis(200)), Err(Error::Empty)));
+        assert!(memory() <= 64 << 10, "{}", memory());
+        queue.put(&vec![3; 5]).unwrap();
+        assert_eq!(queue.get().unwrap(), [3; 5]);
+    });
+}
+
+#[test]
+fn close_refuses_puts_keeps_what_is_in_and_ends_the_getters() {
+    in_child(|| {
+        let queue = Queue::<u32>::new().unwrap();
+        let done = Page::new();
+        let getters = [(); 3].map(|()| {
+            os::fork(|| {
+                while let Some(item) = queue.iter().next() {
+                    done.counter(0)
+                        .fetch_add(item.unwrap().into(), std::sync::atomic::Ordering::SeqCst);
+                }
+            })
+        });
+        getters.into_iter().for_each(wait_until_asleep);
+        queue.put(&5).unwrap();
+        queue.close().unwrap();
+        queue.close().unwrap();
+        assert!(queue.is_closed());
+        assert!(matches!(queue.put(&6), Err(Error::Closed)));
+        assert!(matches!(queue.try_put(&6), Err(Error::Closed)));
+        getters.into_iter().for_each(join);
+        assert_eq!(done.counter(0).load(std::sync::atomic::Ordering::SeqCst), 5);
+        assert!(matches!(queue.get(), Err(Error::Closed)));
+        assert!(matches!(queue.try_get(), Err(Error::Closed)));
+    });
+}
+
+#[test]
+fn close_ends_those_who_wait_to_put() {
+    in_child(|| {
+        let queue = Queue::bounded(1).unwrap();
+        queue.put(&1u8).unwrap();
+        let putters =
+            [(); 3].map(|()| os::fork(|| assert!(matches!(queue.put(&2), Err(Error::Closed)))));
+        putters.into_iter().for_each(wait_until_asleep);
+        queue.close().unwrap();
+        putters.into_iter().for_each(join);
+        assert_eq!(queue.get().unwrap(), 1);
+    });
+}
+
+#[test]
+fn two_producers_and_two_consumers_keep_each_producers_order() {
+    in_child_within(PATIENCE, || {
+        const EACH: u64 = 20_000;
+        for (maxsize, max_bytes) in [(0, 1 << 30), (10, 1 << 30), (0, 8192)] {
+            let queue = Queue::<(u8, u64)>::builder();
+            let queue = queue.maxsize(maxsize).max_bytes(max_bytes).build().unwrap();
+            let sum = Page::new();
+            let producers = [0u8, 1].map(|name| {
+                let queue = &queue;
+                os::fork(move || (0..EACH).for_each(|i| queue.put(&(name, i)).unwrap()))
+            });
+            let consumers = [(); 2].map(|()| {
+                os::fork(|| {
+                    let mut last = [None; 2];
+                    for item in &queue {
+                        let (name, i) = item.unwrap();
+                        assert!(last[name as usize].is_none_or(|last| last < i));
+                        last[name as usize] = Some(i);
+                        sum.counter(0).fetch_add(i, std::sync::atomic::Ordering::SeqCst);
+                        sum.counter(1).fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    }
+                })
+            });
+            producers.into_iter().for_each(join);
+            queue.close().unwrap();
+            consumers.into_iter().for_each(join);
+            assert_eq!(sum.counter(1).load(std::sync::atomic::Ordering::SeqCst), 2 * EACH);
+            assert_eq!(sum.counter(0).load(std::sync::atomic::Ordering::SeqCst), EACH * (EACH - 1));
+        }
+    });
+}
+
+#[test]
+fn many_threads_share_one_handle() {
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::<u64>::bounded(5).unwrap();
+    let sum = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for item in &queue {
+                    sum.fetch_add(item.unwrap(), std::sync::atomic::Ordering::SeqCst);
+                }
+            });
+        }
+        let putters =
+            [(); 3].map(|()| scope.spawn(|| (0..5000).for_each(|i| queue.put(&i).unwrap())));
+        putters.into_iter().for_each(|putter| putter.join().unwrap());
+        queue.close().unwrap();
+    });
+    assert_eq!(sum.into_inner(), 3 * 4999 * 2500);
+}
+
+#[test]
+fn a_queue_travels_through_a_queue() {
+    in_child(|| {
+        let outer = Queue::<Queue<u32>>::new().unwrap();
+        let inner = Queue::new().unwrap();
+        inner.put(&1).unwrap();
+        outer.put(&inner).unwrap();
+        let child = os::fork(|| {
+            let inner = outer.get().unwrap();
+            assert_eq!(inner.get().unwrap(), 1);
+            inner.put(&2).unwrap();
+        });
+        join(child);
+        assert_eq!(inner.get().unwrap(), 2);
+        assert_eq!(inner.len().unwrap(), 0);
+    });
+}
+
+#[test]
+fn debug_shows_what_there_is() {
+    let queue = Queue::bounded(3).unwrap();
+    queue.put(&1).unwrap();
+    assert_eq!(format!("{queue:?}"), "Queue { len: 1, maxsize: Some(3), closed: false }");
+}
+
+/// `count` descriptors of one end of a stream, and the other end.
+fn writers(count: usize) -> (UnixStream, Vec<OwnedFd>) {
+    let (reader, writer) = UnixStream::pair().unwrap();
+    let writer = OwnedFd::from(writer);
+    let writers = (0..count).map(|_| writer.try_clone().unwrap()).collect();
+    (reader, writers)
+}
+
+#[test]
+fn descriptors_travel_with_their_message() {
+    in_child(|| {
+        let queue = Queue::<(u32, Vec<OwnedFd>)>::new().unwrap();
+        let mut readers = Vec::new();
+        for (number, count) in [1, 0, 300, 253, 254, 2].into_iter().enumerate() {
+            let (reader, fds) = writers(count);
+            queue.put(&(number as u32, fds)).unwrap();
+            readers.push((reader, count));
+        }
+        for (number, (mut reader, count)) in readers.into_iter().enumerate() {
+            let (found, fds) = queue.get().unwrap();
+            assert_eq!((found, fds.len()), (number as u32, count));
+            // A byte through the first and the last of them.
+            let ends = [fds.first(), fds.last()].into_iter().flatten();
+            ends.for_each(|fd| {
+                File::from(fd.try_clone().unwrap()).write_all(b"x").unwrap();
+            });
+            drop(fds);
+            // The last writer is gone with the message: nothing of it is left in the queue.
+            let mut text = Vec::new();
+            reader.read_to_end(&mut text).unwrap();
+            assert_eq!(text.len(), if count == 0 { 0 } else { 2 });
+        }
+    });
+}
+
+/// Sets the soft limit of a resource.
+#[allow(unsafe_code)]
+fn limit(resource: libc::__rlimit_resource_t, soft: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is one record, which the call fills in.
+    assert_eq!(unsafe { libc::getrlimit(resource, &mut limit) }, 0);
+    limit.rlim_cur = soft;
+    // SAFETY: `limit` is one record, which the call reads.
+    assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
+}
+
+/// Lets this process have no descriptor numbered `most` or higher.
+fn limit_descriptors(most: u64) {
+    limit(libc::RLIMIT_NOFILE, most);
+}
+
+#[test]
+fn a_lack_of_address_space_is_an_error_of_put_and_loses_nothing() {
+    in_child(|| {
+        let queue = Queue::<Vec<u8>>::builder().max_bytes(1 << 30).build().unwrap();
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+        limit(libc::RLIMIT_AS, pages * 4096 + (24 << 20));
+        let item = vec![5; 10_000];
+        let mut count = 0;
+        let error = loop {
+            match queue.put(&item) {
+                Ok(()) => count += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::ENOMEM), "{error}");
+        assert_eq!(queue.len().unwrap(), count);
+        (0..count).for_each(|_| assert!(queue.get().unwrap() == item));
+        queue.put(&item).unwrap();
+        assert!(queue.get().unwrap() == item);
+    });
+}
+
+#[test]
+fn get_without_free_descriptors_fails_and_loses_nothing() {
+    in_child(|| {
+        let queue = Queue::<Vec<OwnedFd>>::new().unwrap();
+        let (_reader, fds) = writers(300);
+        queue.put(&fds).unwrap();
+        drop(fds);
+        limit_descriptors(200);
+        for _ in 0..3 {
+            let error = queue.get().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+            assert_eq!(queue.len().unwrap(), 1);
+        }
+        limit_descriptors(1000);
+        assert_eq!(queue.get().unwrap().len(), 300);
+    });
+}
+
+#[test]
+fn more_descriptors_than_the_system_keeps_in_flight_are_refused_and_none_is_lost() {
+    in_child(|| {
+        let queue = Queue::<OwnedFd>::new().unwrap();
+        let (mut reader, mut fds) = writers(1);
+        let fd = fds.pop().unwrap();
+        let mut count = 0;
+        let refused = loop {
+            match queue.try_put(&fd) {
+                Ok(()) => count += 1,
+                Err(error) => break error,
+            }
+            assert!(count < 100_000);
+        };
+        assert!(matches!(refused, Error::Full | Error::Os { .. }), "{refused}");
+        drop(fd);
+        (0..count).for_each(|_| drop(queue.get().unwrap()));
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "a descriptor is left behind");
+    });
+}
+
+#[test]
+fn put_waits_for_room_for_its_descriptor() {
+    in_child(|| {
+        let queue = Queue::<OwnedFd>::new().unwrap();
+        let (_reader, fds) = writers(1);
+        let getter = os::fork(|| (0..2000).for_each(|_| drop(queue.get().unwrap())));
+        (0..2000).for_each(|_| queue.put(&fds[0]).unwrap());
+        join(getter);
+    });
+}
+
+#[test]
+fn what_a_killed_process_put_stays() {
+    in_child(|| {
+        let queue = Queue::<Vec<u8>>::new().unwrap();
+        let putter = os::fork(|| {
+            (0..3).for_each(|_| queue.put(&vec![9; 50_000]).unwrap());
+            std::thread::sleep(PATIENCE);
+        });
+        while queue.len().unwrap() < 3 {
+            std::thread::yield_now();
+        }
+        os::kill_and_reap(putter);
+        (0..3).for_each(|_| assert_eq!(queue.get().unwrap(), vec![9; 50_000]));
+    });
+}
+
+#[test]
+fn a_getter_that_is_killed_asleep_leaves_its_place_to_the_next() {
+    in_child(|| {
+        let queue = Queue::<u8>::new().unwrap();
+        let getters = [(); 3].map(|()| {
+            let getter = os::fork(|| assert_eq!(queue.get().unwrap(), 1));
+            wait_until_asleep(getter);
+            getter
+        });
+        os::kill_and_reap(getters[0]);
+        os::kill_and_reap(getters[1]);
+        queue.put(&1).unwrap();
+        join(getters[2]);
+    });
+}
+
+#[test]
+fn a_handle_that_came_as_a_message_is_the_same_queue() {
+    // A second handle that came as a message maps the memory anew.
+    in_child(|| {
+        let through = Queue::<Queue<Vec<u8>>>::new().unwrap();
+        let first = Queue::<Vec<u8>>::new().unwrap();
+        through.put(&first).unwrap();
+        let second = through.get().unwrap();
+        for len in [10, 100_000, 3_000_000] {
+            first.put(&vec![1; len]).unwrap();
+            assert_eq!(second.get().unwrap().len(), len);
+        }
+        second.close().unwrap();
+        assert!(first.is_closed());
+    });
+}
