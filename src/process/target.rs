@@ -83,8 +83,14 @@ where
 {
     fn run(decoder: &mut Decoder<'_>, result: &mut Payload) -> Result<()> {
         let arguments = A::decode(decoder)?;
-        result.push(&instance::<F>().call(arguments))
+        push_result(&instance::<F>().call(arguments), result)
     }
+}
+
+/// What a process leaves behind that ran its function to the end: the exit code, then the value.
+pub(crate) fn push_result<R: Encode>(value: &R, result: &mut Payload) -> Result<()> {
+    result.push(&value.exit_code())?;
+    result.push(value)
 }
 
 /// What stands in the program's data for each [`Entry`].
@@ -207,7 +213,8 @@ mod tests {
     fn run(entry: &EntryPoint, argument: u8) -> u8 {
         let mut result = Payload::default();
         entry.run(&mut Decoder::new(&[argument], &mut Vec::new()), &mut result).unwrap();
-        result.bytes[0]
+        // The exit code comes first.
+        result.bytes[size_of::<i32>()]
     }
 
     #[test]
