@@ -83,6 +83,21 @@ where
 {
     fn run(decoder: &mut Decoder<'_>, result: &mut Payload) -> Result<()> {
         let arguments = A::decode(decoder)?;
+        result.push(&instance::<F>().call(arguments))
+    }
+}
+
+/// The entry of a process whose function is `F`: its result is preceded by its exit code.
+pub(crate) struct Body<F, A, R>(std::marker::PhantomData<fn(F, A) -> R>);
+
+impl<F, A, R> Entry for Body<F, A, R>
+where
+    F: Target<A, R>,
+    A: Decode + 'static,
+    R: Encode + 'static,
+{
+    fn run(decoder: &mut Decoder<'_>, result: &mut Payload) -> Result<()> {
+        let arguments = A::decode(decoder)?;
         push_result(&instance::<F>().call(arguments), result)
     }
 }
@@ -213,8 +228,7 @@ mod tests {
     fn run(entry: &EntryPoint, argument: u8) -> u8 {
         let mut result = Payload::default();
         entry.run(&mut Decoder::new(&[argument], &mut Vec::new()), &mut result).unwrap();
-        // The exit code comes first.
-        result.bytes[size_of::<i32>()]
+        result.bytes[0]
     }
 
     #[test]
