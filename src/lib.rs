@@ -54,6 +54,7 @@ compile_error!("multiproc runs on Linux alone: it is made of memfd, pidfd, futex
 
 mod codec;
 mod connection;
+mod context;
 mod error;
 pub mod pool;
 pub mod process;
@@ -66,6 +67,7 @@ mod sys;
 pub use codec::object::{self, Object};
 pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
 pub use connection::{Connection, pipe, pipe_one_way};
+pub use context::Context;
 pub use error::{Error, Result};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
