@@ -1,5 +1,6 @@
 //! The library bound to one start method.
 
+use crate::pool::{Pool, PoolBuilder};
 use crate::{Decode, Encode, Process, StartMethod, Target};
 
 /// The library bound to one start method: what it makes is started by that, whatever the program has
@@ -49,6 +50,11 @@ impl Context {
         R: Encode + Decode + 'static,
     {
         Process::new(f, arguments).start_method(self.method)
+    }
+
+    /// As [`Pool::builder`], for workers that are started by this context's method.
+    pub fn pool(self) -> PoolBuilder {
+        Pool::builder().start_method(self.method)
     }
 }
 

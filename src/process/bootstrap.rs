@@ -214,7 +214,7 @@ fn finish(link: &Link, outcome: Result<Payload>) -> i32 {
 }
 
 /// What a process leaves behind that has no result.
-fn failure(error: &Error) -> Result<Payload> {
+pub(crate) fn failure(error: &Error) -> Result<Payload> {
     let mut payload = Payload::of(&(true, 1i32))?;
     payload.push(error)?;
     Ok(payload)
