@@ -56,6 +56,7 @@ mod codec;
 mod connection;
 mod context;
 mod error;
+mod log;
 pub mod pool;
 pub mod process;
 mod queue;
@@ -69,6 +70,7 @@ pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
 pub use connection::{Connection, pipe, pipe_one_way};
 pub use context::Context;
 pub use error::{Error, Result};
+pub use log::{Level, Record, log_to_stderr, set_logger};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
     ActiveChild, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process, StartMethod,

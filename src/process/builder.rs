@@ -10,7 +10,7 @@ use super::target::{Body, EntryPoint, Target};
 use super::{StartMethod, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio};
 use crate::codec::Payload;
 use crate::sys::signal::Blocked;
-use crate::{Decode, Encode, Error, Result, sys};
+use crate::{Decode, Encode, Error, Level, Result, log, sys};
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
@@ -224,6 +224,7 @@ fn begin<R>(
     let mask = blocked.before().to_bits();
     let surroundings = Surroundings {
         method: method::chosen(),
+        log: log::chosen(),
         directory: settings.directory,
         environment: settings.environment,
         streams,
@@ -239,6 +240,7 @@ fn begin<R>(
     });
     let progress = Arc::new(Progress::new(born, role, ours));
     family::adopt(progress.clone());
+    log::tell(Level::Debug, || format!("{} started with pid {}", progress.name, progress.pid));
     Ok(Child::new(progress).with_pipes(pipes))
 }
 

@@ -6,7 +6,7 @@ use super::family;
 use super::stdio::Streams;
 use crate::sys::poll::{self, IN, PollFd};
 use crate::sys::time::Deadline;
-use crate::{Decode, Decoder, Error, Result, sys};
+use crate::{Decode, Decoder, Error, Level, Result, log, sys};
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -158,6 +158,9 @@ impl Progress {
             }
             if impatient && self.start_deadline.has_passed() {
                 self.state().timed_out = true;
+                log::tell(Level::Error, || {
+                    format!("{} did not get to its init in time", self.name)
+                });
                 self.signal(sys::signal::SIGKILL)?;
             } else if deadline.has_passed() {
                 return Ok(false);
@@ -178,6 +181,7 @@ impl Progress {
                 state.close(status);
                 drop(state);
                 family::forget(self);
+                log::tell(Level::Debug, || format!("{} {status}", self.name));
                 return Ok(Some(status));
             }
             let control = state.control.clone();

@@ -3,7 +3,7 @@
 use super::method;
 use super::stdio::Streams;
 use crate::sys::limits::{self, Limit, Resource};
-use crate::{Decode, Decoder, Encode, Encoder, Error, Result, sys};
+use crate::{Decode, Decoder, Encode, Encoder, Error, Result, log, sys};
 use std::ffi::{CString, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +14,8 @@ use std::path::PathBuf;
 pub(crate) struct Surroundings {
     /// The start method that the parent chose for its program.
     pub(crate) method: u8,
+    /// From which level on what happens in the library is written to stderr.
+    pub(crate) log: u8,
     /// The working directory, where it is not the one that the child is born with.
     pub(crate) directory: Option<PathBuf>,
     /// What is to be different in the environment.
@@ -50,6 +52,7 @@ impl Surroundings {
     /// * [`Error::Os`]: the system refuses one of them.
     pub(crate) fn apply(self) -> Result<()> {
         method::inherit(self.method);
+        log::inherit(self.log);
         self.environment.apply();
         for (number, stream) in (0..).zip(&self.streams) {
             if let Some(stream) = stream {
@@ -144,7 +147,7 @@ impl Fences {
 
 impl Encode for Surroundings {
     fn encode(&self, encoder: &mut Encoder<'_>) {
-        (self.method, &self.directory).encode(encoder);
+        (self.method, self.log, &self.directory).encode(encoder);
         (self.environment.clear, &self.environment.variables).encode(encoder);
         self.streams.encode(encoder);
         let Fences { memory, cpu_time, open_files, nice, .. } = self.fences;
@@ -155,13 +158,14 @@ impl Encode for Surroundings {
 
 impl Decode for Surroundings {
     fn decode(decoder: &mut Decoder<'_>) -> Result<Surroundings> {
-        let (method, directory) = Decode::decode(decoder)?;
+        let (method, log, directory) = Decode::decode(decoder)?;
         let (clear, variables) = Decode::decode(decoder)?;
         let streams = Decode::decode(decoder)?;
         let (memory, cpu_time, open_files, nice) = Decode::decode(decoder)?;
         let (affinity, process_group, new_session) = Decode::decode(decoder)?;
         Ok(Surroundings {
             method,
+            log,
             directory,
             environment: Changes { clear, variables },
             streams,
