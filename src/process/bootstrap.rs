@@ -153,7 +153,7 @@ pub(crate) fn run(control: Control, mut payload: Payload, forked: bool) -> i32 {
 
 /// In a forked child: runs `f`, tells the parent how it went, and gives the exit code.
 pub(crate) fn run_closure<R: Encode>(control: Control, birth: Birth, f: impl FnOnce() -> R) -> i32 {
-    live(birth, control, true, |result| result.push(&f()))
+    live(birth, control, true, |result| target::push_result(&f(), result))
 }
 
 /// Leaves without having begun.
@@ -196,27 +196,32 @@ fn settle(birth: Birth, link: &Arc<Link>, forked: bool) -> Result<()> {
 /// Tells the parent the result, and gives the exit code that goes with it.
 fn finish(link: &Link, outcome: Result<Payload>) -> i32 {
     exit::flush();
-    let code = i32::from(outcome.is_err());
-    let told = Payload::of(&(code, outcome.is_err())).and_then(|mut payload| {
-        match outcome {
-            Ok(result) => {
-                payload.bytes.extend(result.bytes);
-                payload.fds.extend(result.fds);
-            }
-            Err(error) => payload.push(&error)?,
+    let (code, told) = match outcome {
+        Ok(result) => {
+            let code = i32::decode(&mut Decoder::new(&result.bytes, &mut Vec::new()));
+            (code.unwrap_or(1), Payload::of(&false).map(|head| join(head, result)))
         }
-        link.send(Kind::Finished, &payload)
-    });
-    match told {
+        Err(error) => (1, failure(&error)),
+    };
+    match told.and_then(|payload| link.send(Kind::Finished, &payload)) {
         // Nobody is there to be told; or the system refuses the journey: say that instead.
         Ok(()) | Err(Error::Disconnected) => code,
         Err(error) => {
-            let last = Payload::of(&(1, true)).and_then(|mut payload| {
-                payload.push(&error)?;
-                link.send(Kind::Finished, &payload)
-            });
-            drop(last);
+            drop(failure(&error).and_then(|payload| link.send(Kind::Finished, &payload)));
             1
         }
     }
+}
+
+/// What a process leaves behind that has no result.
+fn failure(error: &Error) -> Result<Payload> {
+    let mut payload = Payload::of(&(true, 1i32))?;
+    payload.push(error)?;
+    Ok(payload)
+}
+
+fn join(mut head: Payload, rest: Payload) -> Payload {
+    head.bytes.extend(rest.bytes);
+    head.fds.extend(rest.fds);
+    head
 }

@@ -328,8 +328,7 @@ impl Finished {
     fn decode(packet: Packet) -> Result<Finished> {
         let mut payload = packet.payload;
         let mut decoder = Decoder::new(&payload.bytes, &mut payload.fds);
-        let code = i32::decode(&mut decoder)?;
-        let failed = bool::decode(&mut decoder)?;
+        let (failed, code) = <(bool, i32)>::decode(&mut decoder)?;
         if failed {
             return Ok(Finished { code, outcome: Err(<Error as Decode>::decode(&mut decoder)?) });
         }
@@ -470,6 +469,9 @@ impl<R> Child<R> {
 
 impl<R: Decode> Child<R> {
     /// Blocks until the process has ended, and gives what its function returned.
+    ///
+    /// The exit code is as if the function were `main`: 0; 1 if what it returned is an `Err`, which is
+    /// given here as it is; the number of an [`ExitCode`](std::process::ExitCode).
     ///
     /// # Blocking
     /// As [`wait`](Self::wait). The process never waits for its result to be read.
