@@ -161,6 +161,14 @@ fn action(handler: libc::sighandler_t) -> libc::sigaction {
     action
 }
 
+/// Does on `signal` what the system does for a program that says nothing.
+pub(crate) fn reset(signal: i32) -> io::Result<()> {
+    // SAFETY: every bit pattern of this record of numbers is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = libc::SIG_DFL;
+    exchange(signal, &action).map(drop)
+}
+
 /// Does on `signal` what `before` says.
 pub(crate) fn restore(signal: i32, before: Disposition) -> io::Result<()> {
     exchange(signal, &before.0).map(drop)
