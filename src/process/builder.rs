@@ -148,12 +148,15 @@ impl<R: Encode + Decode + 'static> Process<R> {
         }
         let (entry, arguments) = (entry.locate()?, arguments?);
         let identity = settings.identity(numbers);
-        begin(identity, hidden, |identity, mask, lifeline| {
+        begin(identity, hidden, |identity, mask, lifeline, ours| {
             let payload = Order { entry, identity, mask, lifeline }.with(arguments)?;
             match method {
                 StartMethod::Spawn => spawn::start(&payload),
                 StartMethod::ForkServer => forkserver::start(&payload),
-                StartMethod::Fork => fork::start(|control| bootstrap::run(control, payload, true)),
+                StartMethod::Fork => fork::start(|control| {
+                    drop(ours.take());
+                    bootstrap::run(control, payload, true)
+                }),
             }
         })
     }
@@ -172,19 +175,20 @@ impl Settings {
 }
 
 /// What every start has in common: `start` makes the process, with all signals blocked, from its
-/// identity, the mask to restore, and its end of a lifeline.
+/// identity, the mask to restore, and its end of a lifeline; in a fork it drops the other end, lest the
+/// daemon hold itself alive.
 fn begin<R>(
     identity: Identity,
     hidden: bool,
-    start: impl FnOnce(Identity, u64, Option<OwnedFd>) -> Result<Born>,
+    start: impl FnOnce(Identity, u64, Option<OwnedFd>, &mut Option<OwnedFd>) -> Result<Born>,
 ) -> Result<Child<R>> {
     exit::look_after()?;
     family::reap_ended();
     let (name, daemon) = (identity.name.clone(), identity.daemon);
-    let (ours, theirs) =
+    let (mut ours, theirs) =
         if daemon { lifeline::new().map(|(a, b)| (Some(a), Some(b)))? } else { (None, None) };
     let blocked = Blocked::all();
-    let born = start(identity, blocked.before().to_bits(), theirs)?;
+    let born = start(identity, blocked.before().to_bits(), theirs, &mut ours)?;
     drop(blocked);
     let progress = Arc::new(Progress::new(born, name, daemon, hidden, ours)?);
     family::adopt(progress.clone());
@@ -195,8 +199,11 @@ pub(super) fn fork_closure<R: Encode + Decode + 'static>(
     f: impl FnOnce() -> R,
 ) -> Result<Child<R>> {
     let identity = Settings::default().identity(family::next_numbers());
-    begin(identity, false, |identity, mask, lifeline| {
-        fork::start(|control| bootstrap::run_closure(control, (identity, mask, lifeline), f))
+    begin(identity, false, |identity, mask, lifeline, ours| {
+        fork::start(|control| {
+            drop(ours.take());
+            bootstrap::run_closure(control, (identity, mask, lifeline), f)
+        })
     })
 }
 
