@@ -70,8 +70,9 @@ pub use error::{Error, Result};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
     ActiveChild, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process, StartMethod,
-    Target, active_children, all_start_methods, at_exit, at_fork_child, current_process, exit,
-    init, parent_process, set_forkserver_preload, set_start_method, start_method,
+    Target, active_children, all_start_methods, at_exit, at_fork_child, available_cpus, cpu_count,
+    current_process, exit, init, parent_process, set_forkserver_preload, set_start_method,
+    start_method,
 };
 pub use queue::{Builder as QueueBuilder, Iter as QueueIter, Queue};
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};

@@ -1,17 +1,19 @@
 //! What a process will be.
 
-use super::bootstrap::{self, Order};
-use super::child::{Born, Child, Progress};
+use super::bootstrap::{self, Birth, Order};
+use super::child::{Born, Child, Progress, Role, START_TIMEOUT};
 use super::family::{self, Identity};
-use super::target::{CallOnce, EntryPoint, Target};
+use super::surroundings::Surroundings;
+use super::target::{Body, EntryPoint, Target};
 use super::{StartMethod, exit, fork, forkserver, lifeline, spawn, start_method};
 use crate::codec::Payload;
 use crate::sys::signal::Blocked;
-use crate::{Decode, Encode, Result, sys};
+use crate::{Decode, Encode, Error, Result, sys};
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A process that is yet to be started: what it will run, and how.
 ///
@@ -47,6 +49,7 @@ struct Settings {
     name: Option<String>,
     daemon: Option<bool>,
     method: Option<StartMethod>,
+    start_timeout: Option<Duration>,
 }
 
 impl<R: Encode + Decode + 'static> Process<R> {
@@ -58,11 +61,20 @@ impl<R: Encode + Decode + 'static> Process<R> {
         F: Target<A, R>,
         A: Encode + Decode + 'static,
     {
+        Process::numbered(f, arguments, family::next_numbers())
+    }
+
+    /// A process whose own children, if they have default names, are called after `numbers`.
+    pub(crate) fn numbered<F, A>(f: F, arguments: A, numbers: Vec<u32>) -> Process<R>
+    where
+        F: Target<A, R>,
+        A: Encode + Decode + 'static,
+    {
         let _ = f;
         Process {
-            entry: EntryPoint::of::<CallOnce<F, A, R>>(),
+            entry: EntryPoint::of::<Body<F, A, R>>(),
             arguments: Payload::of(&arguments),
-            numbers: family::next_numbers(),
+            numbers,
             settings: Settings::default(),
             result: PhantomData,
         }
@@ -118,6 +130,14 @@ impl<R: Encode + Decode + 'static> Process<R> {
         self
     }
 
+    /// How long the process may take until [`multiproc::init`](crate::init) runs in it, before who
+    /// waits for it kills it and gets [`Error::StartTimeout`](crate::Error::StartTimeout). A minute by
+    /// default; it matters for [`Spawn`](StartMethod::Spawn) alone.
+    pub fn start_timeout(mut self, timeout: Duration) -> Process<R> {
+        self.settings.start_timeout = Some(timeout);
+        self
+    }
+
     /// Starts the process.
     ///
     /// # Blocking
@@ -147,14 +167,17 @@ impl<R: Encode + Decode + 'static> Process<R> {
             _ => bootstrap::check_initialized()?,
         }
         let (entry, arguments) = (entry.locate()?, arguments?);
-        let identity = settings.identity(numbers);
-        begin(identity, hidden, |identity, mask, lifeline, ours| {
-            let payload = Order { entry, identity, mask, lifeline }.with(arguments)?;
+        begin(settings, numbers, hidden, |mut birth, held| {
+            if method == StartMethod::ForkServer {
+                // The server's own is what this process's was when it started the server.
+                birth.surroundings.directory = std::env::current_dir().ok();
+            }
+            let payload = Order { entry, birth }.with(arguments)?;
             match method {
                 StartMethod::Spawn => spawn::start(&payload),
                 StartMethod::ForkServer => forkserver::start(&payload),
                 StartMethod::Fork => fork::start(|control| {
-                    drop(ours.take());
+                    drop(held.take());
                     bootstrap::run(control, payload, true)
                 }),
             }
@@ -163,9 +186,9 @@ impl<R: Encode + Decode + 'static> Process<R> {
 }
 
 impl Settings {
-    fn identity(self, numbers: Vec<u32>) -> Identity {
+    fn identity(&self, numbers: Vec<u32>) -> Identity {
         let me = family::identity();
-        let name = self.name.unwrap_or_else(|| {
+        let name = self.name.clone().unwrap_or_else(|| {
             let numbers: Vec<_> = numbers.iter().map(u32::to_string).collect();
             format!("Process-{}", numbers.join(":"))
         });
@@ -174,35 +197,64 @@ impl Settings {
     }
 }
 
-/// What every start has in common: `start` makes the process, with all signals blocked, from its
-/// identity, the mask to restore, and its end of a lifeline; in a fork it drops the other end, lest the
-/// daemon hold itself alive.
+/// What every start has in common: `start` makes the process, with all signals blocked.
 fn begin<R>(
-    identity: Identity,
+    settings: Settings,
+    numbers: Vec<u32>,
     hidden: bool,
-    start: impl FnOnce(Identity, u64, Option<OwnedFd>, &mut Option<OwnedFd>) -> Result<Born>,
+    start: impl FnOnce(Birth, &mut Option<Held>) -> Result<Born>,
 ) -> Result<Child<R>> {
     exit::look_after()?;
     family::reap_ended();
-    let (name, daemon) = (identity.name.clone(), identity.daemon);
-    let (mut ours, theirs) =
-        if daemon { lifeline::new().map(|(a, b)| (Some(a), Some(b)))? } else { (None, None) };
+    let identity = settings.identity(numbers);
+    let role = Role {
+        name: identity.name.clone(),
+        daemon: identity.daemon,
+        hidden,
+        start_timeout: settings.start_timeout.unwrap_or(START_TIMEOUT),
+    };
+    let (mut held, lifeline) = match identity.daemon {
+        true => Held::new().map(|(held, lifeline)| (Some(held), Some(lifeline)))?,
+        false => (None, None),
+    };
     let blocked = Blocked::all();
-    let born = start(identity, blocked.before().to_bits(), theirs, &mut ours)?;
+    let mask = blocked.before().to_bits();
+    let surroundings = Surroundings::here();
+    let born = start(Birth { identity, mask, lifeline, surroundings }, &mut held)?;
     drop(blocked);
-    let progress = Arc::new(Progress::new(born, name, daemon, hidden, ours)?);
+    let ours = held.map(|held| {
+        // Refused (it cannot be), the child does it for itself.
+        let _ = lifeline::tie(&held.theirs, born.pid);
+        held.ours
+    });
+    let progress = Arc::new(Progress::new(born, role, ours));
     family::adopt(progress.clone());
     Ok(Child::new(progress))
+}
+
+/// What the parent holds of a lifeline until the child exists. A forked child has to close its copies.
+struct Held {
+    ours: OwnedFd,
+    /// A copy of the child's end.
+    theirs: OwnedFd,
+}
+
+impl Held {
+    /// This, and the child's end.
+    fn new() -> Result<(Held, OwnedFd)> {
+        let (ours, theirs) = lifeline::new()?;
+        let copy = sys::fd::dup(theirs.as_fd()).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
+        Ok((Held { ours, theirs: copy }, theirs))
+    }
 }
 
 pub(super) fn fork_closure<R: Encode + Decode + 'static>(
     f: impl FnOnce() -> R,
 ) -> Result<Child<R>> {
-    let identity = Settings::default().identity(family::next_numbers());
-    begin(identity, false, |identity, mask, lifeline, ours| {
+    begin(Settings::default(), family::next_numbers(), false, |birth, held| {
         fork::start(|control| {
-            drop(ours.take());
-            bootstrap::run_closure(control, (identity, mask, lifeline), f)
+            drop(held.take());
+            bootstrap::run_closure(control, birth, f)
         })
     })
 }

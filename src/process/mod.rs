@@ -4,6 +4,7 @@ mod bootstrap;
 mod builder;
 mod child;
 mod control;
+mod cpus;
 mod exit;
 mod family;
 mod fork;
@@ -12,11 +13,13 @@ mod lifeline;
 mod method;
 pub(crate) mod panics;
 mod spawn;
+mod surroundings;
 pub(crate) mod target;
 
 pub use bootstrap::init;
 pub use builder::Process;
 pub use child::Child;
+pub use cpus::{available_cpus, cpu_count};
 pub use exit::{at_exit, exit};
 pub use family::{
     ActiveChild, CurrentProcess, Never, ParentProcess, active_children, current_process,

@@ -4,7 +4,9 @@ use super::family;
 use crate::{Error, Result};
 use std::any::Any;
 use std::cell::RefCell;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 thread_local! {
     /// Where and what the last panic of this thread was: the hook knows, the catcher does not.
@@ -20,13 +22,18 @@ pub(crate) enum Report {
     Silently,
 }
 
-/// Has this process remember where it panics.
+/// Has this process, and those forked from it, remember where they panic.
 pub(crate) fn remember(report: Report) {
+    static REMEMBERS: AtomicBool = AtomicBool::new(false);
+    if REMEMBERS.swap(true, Ordering::Relaxed) {
+        return;
+    }
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         note(info);
         if report == Report::OnStderr {
-            eprintln!("Process {}:", family::identity().name);
+            // Unlike `eprintln!`, it does not panic where stderr is broken.
+            let _ = writeln!(std::io::stderr(), "Process {}:", family::identity().name);
             before(info);
         }
     }));

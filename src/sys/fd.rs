@@ -47,6 +47,18 @@ pub(crate) fn dup(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     dup_from(fd, 3)
 }
 
+/// The descriptor itself, or where its number is 0, 1 or 2, a copy above those.
+pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { dup(std::os::fd::AsFd::as_fd(&fd)) }
+}
+
+/// Whether `number` is an open descriptor of this process that `exec` leaves open.
+pub(crate) fn survives_exec(number: RawFd) -> bool {
+    // SAFETY: the command reads a flag of whatever the number names.
+    let flags = errno_result(unsafe { libc::fcntl(number, libc::F_GETFD) });
+    flags.is_ok_and(|flags| flags & libc::FD_CLOEXEC == 0)
+}
+
 /// `open(O_PATH)`: a descriptor that names a file without opening it.
 pub(crate) fn open_path(path: &CStr) -> io::Result<OwnedFd> {
     open(path, libc::O_PATH)

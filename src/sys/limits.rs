@@ -1,30 +1,54 @@
-//! What this process may use: memory, address space, file sizes.
+//! What the kernel allows a process: `getrlimit(2)` and its like.
 
 use super::errno_result;
 use std::io;
 use std::mem::MaybeUninit;
 
-/// A resource that `getrlimit` knows.
+/// A resource that is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
-    /// `RLIMIT_AS`: bytes of address space.
+    /// Address space, in bytes.
     AddressSpace = libc::RLIMIT_AS as isize,
-    /// `RLIMIT_FSIZE`: bytes of a file, those in memory included; beyond it is SIGXFSZ.
+    /// Bytes of a file, those in memory included; beyond it is SIGXFSZ.
     FileSize = libc::RLIMIT_FSIZE as isize,
+    /// Processor time, in seconds.
+    CpuTime = libc::RLIMIT_CPU as isize,
+    /// The number above which no descriptor is made.
+    OpenFiles = libc::RLIMIT_NOFILE as isize,
 }
 
-/// `getrlimit`: the soft limit; `None` if there is none.
-pub(crate) fn soft_limit(resource: Resource) -> io::Result<Option<u64>> {
+/// The limit that counts, and the one up to which it may be raised again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+/// `getrlimit`.
+pub(crate) fn limit(resource: Resource) -> io::Result<Limit> {
     get(resource as i32)
 }
 
-fn get(resource: i32) -> io::Result<Option<u64>> {
+fn get(resource: i32) -> io::Result<Limit> {
     let mut limit = MaybeUninit::<libc::rlimit64>::uninit();
     // SAFETY: `limit` is writable for the one record the call fills in.
     errno_result(unsafe { libc::getrlimit64(resource as _, limit.as_mut_ptr()) })?;
     // SAFETY: the call succeeded, so it filled in the whole record.
-    let soft = unsafe { limit.assume_init() }.rlim_cur;
+    let limit = unsafe { limit.assume_init() };
+    Ok(Limit { soft: limit.rlim_cur, hard: limit.rlim_max })
+}
+
+/// `getrlimit`: the soft limit; `None` if there is none.
+pub(crate) fn soft_limit(resource: Resource) -> io::Result<Option<u64>> {
+    let soft = limit(resource)?.soft;
     Ok((soft != libc::RLIM64_INFINITY).then_some(soft))
+}
+
+/// `setrlimit`.
+pub(crate) fn set_limit(resource: Resource, limit: Limit) -> io::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard };
+    // SAFETY: `limit` is one record, which is only read.
+    errno_result(unsafe { libc::setrlimit64(resource as _, &limit) }).map(drop)
 }
 
 /// `sysconf(_SC_PHYS_PAGES)` in bytes.
@@ -44,5 +68,15 @@ mod tests {
         soft_limit(Resource::FileSize).unwrap();
         assert_eq!(get(i32::MAX).unwrap_err().raw_os_error(), Some(libc::EINVAL));
         assert!(physical_memory() > 1 << 20);
+    }
+
+    #[test]
+    fn a_limit_is_set_as_it_was_and_not_above_its_own_bound() {
+        let now = limit(Resource::CpuTime).unwrap();
+        set_limit(Resource::CpuTime, now).unwrap();
+        assert_eq!(limit(Resource::CpuTime).unwrap(), now);
+        let wrong = Limit { soft: 2, hard: 1 };
+        let error = set_limit(Resource::OpenFiles, wrong).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
     }
 }

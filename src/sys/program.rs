@@ -140,6 +140,34 @@ pub(crate) fn forget_variable(name: &str) {
     unsafe { std::env::remove_var(name) };
 }
 
+/// Runs [`init`](crate::init) before `main`, in a program whose `main` is not ours: a test binary or a
+/// benchmark under another harness. One line, outside of any function.
+///
+/// Children of such a program run before its `main` would, while the program's other initialisers may
+/// not have run. With musl, `std::env::args` is empty there.
+///
+/// # Examples
+/// ```
+/// multiproc::init_before_main!();
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! init_before_main {
+    () => {
+        #[used]
+        #[allow(unsafe_code)]
+        // SAFETY: the section holds pointers to functions that the C library calls, one after the
+        // other, before `main`; this is one, and what it ignores of their arguments is harmless.
+        #[unsafe(link_section = ".init_array")]
+        static MULTIPROC_INIT: extern "C" fn() = {
+            extern "C" fn run() {
+                $crate::init();
+            }
+            run
+        };
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

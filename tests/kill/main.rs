@@ -57,10 +57,7 @@ const TESTS: &[(&str, fn())] = &[
         value::it_is_handed_on_and_told_of_from_every_instruction,
     ),
     ("queue::put_beside_sleeping_getters", queue::put_beside_sleeping_getters),
-    (
-        "queue::put_that_grows_beside_a_sleeping_getter",
-        queue::put_that_grows_beside_a_sleeping_getter,
-    ),
+    ("queue::put_that_grows", queue::put_that_grows),
     ("queue::close_beside_sleeping_getters", queue::close_beside_sleeping_getters),
     ("queue::get_beside_sleeping_putters", queue::get_beside_sleeping_putters),
     (
