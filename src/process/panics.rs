@@ -25,13 +25,15 @@ pub(crate) enum Report {
 /// Has this process, and those forked from it, remember where they panic.
 pub(crate) fn remember(report: Report) {
     static REMEMBERS: AtomicBool = AtomicBool::new(false);
+    static SILENT: AtomicBool = AtomicBool::new(false);
+    SILENT.store(report == Report::Silently, Ordering::Relaxed);
     if REMEMBERS.swap(true, Ordering::Relaxed) {
         return;
     }
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         note(info);
-        if report == Report::OnStderr {
+        if !SILENT.load(Ordering::Relaxed) {
             // Unlike `eprintln!`, it does not panic where stderr is broken.
             let _ = writeln!(std::io::stderr(), "Process {}:", family::identity().name);
             before(info);

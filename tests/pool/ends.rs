@@ -46,8 +46,9 @@ fn terminate_is_quick_and_fails_what_is_outstanding() {
     everywhere(|method| {
         let pool = pool(method, 2);
         let at = Queue::new().unwrap();
-        let queued: Vec<_> =
-            (0..10_000).map(|_| pool.apply_async(stay, (at.clone(),)).unwrap()).collect();
+        let mut queued = vec![pool.apply_async(stay, (at.clone(),)).unwrap()];
+        let sleep = || std::thread::sleep(FOR_EVER);
+        queued.extend((1..10_000).map(|_| pool.apply_async(sleep, ()).unwrap()));
         at.get().unwrap();
         pool.terminate();
         pool.join().unwrap();
@@ -70,9 +71,7 @@ fn who_waits_is_woken_when_another_thread_terminates_the_pool() {
     std::thread::scope(|scope| {
         let waiting: Vec<_> = (0..3)
             .map(|_| scope.spawn(|| pool.apply(stay, (at.clone(),))))
-            .chain(
-                [scope.spawn(|| pool.map(|_: u32| std::thread::sleep(FOR_EVER), 0..9).map(drop))],
-            )
+            .chain([scope.spawn(|| pool.map(stay, vec![at.clone(); 9]).map(drop))])
             .collect();
         at.get().unwrap();
         pool.terminate();
@@ -188,9 +187,9 @@ fn a_pool_of_fifty_workers_adds_up() {
 #[test]
 fn descriptors_run_out_with_an_error_and_nothing_is_left() {
     in_child(|| {
-        os::limit_descriptors(40);
         let before = os::count_descriptors();
-        let many = builder(StartMethod::Fork, 60).build();
+        os::limit_descriptors(before as u64 + 60);
+        let many = builder(StartMethod::Fork, 100).build();
         let Err(Error::Os { source, .. }) = many else { panic!("{many:?}") };
         assert_eq!(source.raw_os_error(), Some(libc::EMFILE));
         assert_eq!(os::count_descriptors(), before);

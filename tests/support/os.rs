@@ -351,12 +351,6 @@ pub(crate) fn limit_descriptors(count: u64) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
 }
 
-/// Ignores `signal` from now on.
-pub(crate) fn ignore(signal: i32) {
-    // SAFETY: the disposition is one of the system's own.
-    unsafe { libc::signal(signal, libc::SIG_IGN) };
-}
-
 /// Whether a signal has come.
 #[derive(Debug)]
 pub(crate) struct SignalFlag(());
