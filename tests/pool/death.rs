@@ -1,8 +1,8 @@
 //! Workers that are killed, crash or leave, and what becomes of tasks and pool then.
 
-use super::support::{os, watchdog};
+use super::support::os;
 use super::{
-    FOR_EVER, PATIENCE, accounted, builder, everywhere, method_of, pool, put_all, square, stay,
+    FOR_EVER, accounted, builder, everywhere, method_of, pool, put_all, square, stay, turn,
     wait_for,
 };
 use multiproc::{Error, ExitStatus, Pool, Process, Queue, StartMethod};
@@ -140,7 +140,7 @@ fn a_task_is_tried_again_as_often_as_was_asked_for() {
 
 #[test]
 fn a_worker_killed_while_it_hands_over_a_large_result_loses_that_alone() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     fn large(at: Queue<u32>, len: usize) -> Vec<u8> {
         at.put(&std::process::id()).unwrap();
         vec![1; len]
@@ -213,7 +213,7 @@ fn busy(n: u64) -> u64 {
 
 #[test]
 fn under_a_storm_without_retries_every_task_ends_in_one_way() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     const TASKS: u64 = 4000;
     let pool = Pool::builder()
         .processes(3)
@@ -284,7 +284,7 @@ fn own_a_pool(method: String, at: Queue<u32>, hold: OwnedFd) {
 
 #[test]
 fn a_pool_outlives_its_forkserver() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let owner = multiproc::Process::new(survive_the_forkserver, ()).start().unwrap();
     owner.join().unwrap();
 }
@@ -306,7 +306,7 @@ fn survive_the_forkserver() {
 
 #[test]
 fn a_stopped_worker_holds_nobody_else_up() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(2).unwrap();
     let (at, gate) = (Queue::new().unwrap(), Queue::new().unwrap());
     let stopped = pool.apply_async(wait_for, (at.clone(), gate.clone())).unwrap();

@@ -1,7 +1,9 @@
 //! How pools begin and end.
 
-use super::support::{in_child, os, watchdog};
-use super::{FOR_EVER, PATIENCE, accounted, builder, everywhere, method_of, pool, square, stay};
+use super::support::{in_child, os};
+use super::{
+    FOR_EVER, PATIENCE, accounted, builder, everywhere, method_of, pool, square, stay, turn,
+};
 use multiproc::{Error, Pool, Process, Queue, StartMethod};
 use std::time::{Duration, Instant};
 
@@ -65,7 +67,7 @@ fn terminate_is_quick_and_fails_what_is_outstanding() {
 
 #[test]
 fn who_waits_is_woken_when_another_thread_terminates_the_pool() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(2).unwrap();
     let at = Queue::new().unwrap();
     std::thread::scope(|scope| {
@@ -84,7 +86,7 @@ fn who_waits_is_woken_when_another_thread_terminates_the_pool() {
 
 #[test]
 fn results_outlive_a_pool_that_was_dropped() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(1).unwrap();
     let done = pool.apply_async(square, (3,)).unwrap();
     done.wait().unwrap();
@@ -97,7 +99,7 @@ fn results_outlive_a_pool_that_was_dropped() {
 
 #[test]
 fn workers_that_do_not_mind_sigterm_are_killed() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(1).unwrap();
     let at = Queue::new().unwrap();
     let lost = pool.apply_async(ignore_sigterm_and_stay, (at.clone(),)).unwrap();
@@ -114,7 +116,7 @@ fn ignore_sigterm_and_stay(at: Queue<u32>) {
 
 #[test]
 fn a_program_may_end_with_a_pool_that_lives() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     {
         fn forget_a_pool(method: String) {
             let pool = pool(method_of(&method), 2);
@@ -186,6 +188,7 @@ fn a_pool_of_fifty_workers_adds_up() {
 
 #[test]
 fn descriptors_run_out_with_an_error_and_nothing_is_left() {
+    let _turn = turn();
     in_child(|| {
         let before = os::count_descriptors();
         os::limit_descriptors(before as u64 + 60);
@@ -201,6 +204,7 @@ fn descriptors_run_out_with_an_error_and_nothing_is_left() {
 
 #[test]
 fn a_worker_that_cannot_be_replaced_at_once_is_replaced_later() {
+    let _turn = turn();
     in_child(|| {
         let pool = builder(StartMethod::Fork, 2).retries(1).build().unwrap();
         assert_eq!(pool.map(square, 0..9).unwrap().len(), 9);

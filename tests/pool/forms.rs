@@ -1,7 +1,7 @@
 //! Tasks out, results in: every form, and what a task may be given and give.
 
-use super::support::{in_child, os, watchdog};
-use super::{FOR_EVER, PATIENCE, accounted, everywhere, pool, put_all, square, wait_for};
+use super::support::{in_child, os};
+use super::{FOR_EVER, accounted, everywhere, pool, put_all, square, turn, wait_for};
 use multiproc::{Connection, Encode, Encoder, Error, Lock, Pool, Queue, StartMethod, pipe};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -60,7 +60,7 @@ fn tasks_run_in_the_workers() {
 
 #[test]
 fn nothing_gives_nothing() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(2).unwrap();
     let none = || std::iter::empty::<u64>();
     assert!(pool.map(square, none()).unwrap().is_empty());
@@ -73,7 +73,7 @@ fn nothing_gives_nothing() {
 
 #[test]
 fn a_thousand_tasks_may_give_nothing_each() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(2).unwrap();
     assert_eq!(pool.map(|_: u32| (), 0..1000).unwrap().len(), 1000);
     assert_eq!(pool.map_chunks(|()| (), [(); 100], 10).unwrap().len(), 100);
@@ -104,7 +104,7 @@ fn a_panic_is_that_tasks_error_with_its_message_and_place() {
 
 #[test]
 fn the_first_error_in_order_is_what_map_gives_when_all_are_done() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     fn fail(n: u32, done: Queue<u32>) -> Vec<u8> {
         done.put(&n).unwrap();
         if n == 0 { vec![0; 100_000] } else { panic!("{n}") }
@@ -141,7 +141,7 @@ impl multiproc::Decode for Shy {
 
 #[test]
 fn an_argument_that_cannot_be_encoded_fails_in_its_place_alone() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(2).unwrap();
     for chunksize in [1, 3] {
         let items = [5, 4, 0, 3, 0, 2].map(Shy);
@@ -156,7 +156,7 @@ fn an_argument_that_cannot_be_encoded_fails_in_its_place_alone() {
 
 #[test]
 fn results_that_cannot_be_encoded_are_errors_and_cost_no_worker() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(1).unwrap();
     let before = pool.snapshot().workers[0].pid;
     for _ in 0..20 {
@@ -169,7 +169,7 @@ fn results_that_cannot_be_encoded_are_errors_and_cost_no_worker() {
 
 #[test]
 fn a_result_whose_decoding_panics_is_an_error_and_harms_nobody_else() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(1).unwrap();
     let bad = pool.apply_async(|| Shy(666), ()).unwrap();
     assert_eq!(pool.apply(square, (2,)).unwrap(), 4);
@@ -181,7 +181,7 @@ fn a_result_whose_decoding_panics_is_an_error_and_harms_nobody_else() {
 
 #[test]
 fn infinite_input_is_drawn_as_far_as_it_is_needed() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(2).unwrap();
     let drawn = AtomicU64::new(0);
     let numbers = (0..).inspect(|_| drop(drawn.fetch_add(1, SeqCst)));
@@ -200,7 +200,7 @@ fn infinite_input_is_drawn_as_far_as_it_is_needed() {
 
 #[test]
 fn input_that_panics_does_so_after_the_results_before_it() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(2).unwrap();
     let broken = || (0..10).inspect(|n| assert!(*n < 6, "broken input"));
     for chunksize in [1, 4] {
@@ -260,7 +260,7 @@ fn queue_of(n: u32) -> Queue<u32> {
 
 #[test]
 fn threads_share_a_pool() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(3).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..6u64 {
@@ -295,7 +295,7 @@ fn the_second_of_two_results_can_be_taken_first() {
 
 #[test]
 fn a_large_argument_does_not_wait_for_a_busy_worker() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(1).unwrap();
     let (at, gate) = (Queue::new().unwrap(), Queue::new().unwrap());
     let busy = pool.apply_async(wait_for, (at.clone(), gate.clone())).unwrap();
@@ -329,7 +329,7 @@ fn get_returns_a_timeout_error_and_the_result_later() {
 
 #[test]
 fn a_full_ring_makes_the_submitter_look_after_the_pool() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::builder().processes(2).max_bytes(128 << 10).build().unwrap();
     let echo = |bytes: Vec<u8>| bytes;
     let pending: Vec<_> =
@@ -347,7 +347,7 @@ fn a_full_ring_makes_the_submitter_look_after_the_pool() {
 
 #[test]
 fn callbacks_are_called_once_and_may_panic_and_use_the_pool() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = std::sync::Arc::new(Pool::new(1).unwrap());
     let (sender, said) = mpsc::channel();
     let (values, errors) = (sender.clone(), sender);
@@ -381,7 +381,7 @@ fn callbacks_are_called_once_and_may_panic_and_use_the_pool() {
 
 #[test]
 fn an_iterator_dropped_early_takes_its_tasks_back() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     fn note(n: u32, gate: Queue<u32>, noted: Queue<u32>) {
         if n == 1 {
             gate.get().unwrap();
@@ -417,7 +417,7 @@ fn a_pool_in_a_task_is_a_pool() {
 
 #[test]
 fn another_process_cannot_use_the_pool() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     in_child(|| {
         let pool = super::pool(StartMethod::Fork, 1);
         let pending = pool.apply_async(square, (2,)).unwrap();

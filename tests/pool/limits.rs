@@ -1,8 +1,8 @@
 //! Workers and tasks that are ended on purpose: task limits, time limits, cancelling.
 
-use super::support::{os, watchdog};
+use super::support::os;
 use super::{
-    FOR_EVER, PATIENCE, accounted, builder, everywhere, pool, put_all, square, stay, wait_for,
+    FOR_EVER, accounted, builder, everywhere, pool, put_all, square, stay, turn, wait_for,
 };
 use multiproc::{Error, Pool, Queue};
 use std::collections::BTreeSet;
@@ -68,7 +68,7 @@ fn a_task_that_takes_too_long_is_ended_and_no_other() {
 
 #[test]
 fn a_task_may_end_well_after_the_soft_signal() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     fn finish_on_sigterm() -> u32 {
         let signals = os::SignalFlag::catch(libc::SIGTERM);
         while !signals.is_set() {
@@ -89,7 +89,7 @@ fn a_task_may_end_well_after_the_soft_signal() {
 
 #[test]
 fn the_hard_limit_follows_the_soft_one() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     fn deaf(at: Queue<u32>) {
         os::ignore(libc::SIGTERM);
         stay(at);
@@ -142,7 +142,7 @@ fn a_task_in_line_can_be_cancelled_and_a_running_one_killed() {
 
 #[test]
 fn a_map_is_cancelled_as_a_whole() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(2).unwrap();
     let (at, gate) = (Queue::new().unwrap(), Queue::new().unwrap());
     let arguments = (0..300).map(|_| (at.clone(), gate.clone()));
@@ -159,7 +159,7 @@ fn a_map_is_cancelled_as_a_whole() {
 
 #[test]
 fn cancelling_at_random_runs_each_task_or_cancels_it() {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     let pool = Pool::new(3).unwrap();
     let ran = Queue::new().unwrap();
     let note = |n: u32, ran: Queue<u32>| ran.put(&n).unwrap();

@@ -11,8 +11,9 @@ mod limits;
 mod support;
 
 use multiproc::{Pool, PoolBuilder, Queue, StartMethod};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use support::{in_child_within, watchdog};
+use support::{Watchdog, in_child_within, watchdog};
 
 multiproc::init_before_main!();
 
@@ -21,10 +22,17 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Longer than any test; workers in such a task are killed.
 const FOR_EVER: Duration = Duration::from_secs(100_000);
 
+/// One test at a time: a child forked for one must not find a lock of the library held by another's
+/// thread.
+fn turn() -> (MutexGuard<'static, ()>, Watchdog) {
+    static TURN: Mutex<()> = Mutex::new(());
+    (TURN.lock().unwrap_or_else(PoisonError::into_inner), watchdog(PATIENCE))
+}
+
 /// Runs `test` by every start method.
 #[track_caller]
 fn everywhere(test: fn(StartMethod)) {
-    let _watchdog = watchdog(PATIENCE);
+    let _turn = turn();
     test(StartMethod::Spawn);
     test(StartMethod::ForkServer);
     in_child_within(PATIENCE, || test(StartMethod::Fork));
