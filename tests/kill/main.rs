@@ -9,6 +9,7 @@
 //! `MULTIPROC_KILL=full` steps by single instructions everywhere (a number is taken for the stride),
 //! `MULTIPROC_KILLS=N` is the length of a storm, `MULTIPROC_SEED=N` repeats a storm's choices.
 
+mod pool;
 mod proof;
 mod queue;
 mod raw_lock;
@@ -70,6 +71,19 @@ const TESTS: &[(&str, fn())] = &[
     ("queue::get_that_shrinks", queue::get_that_shrinks),
     ("queue::put_of_a_descriptor", queue::put_of_a_descriptor),
     ("queue::a_storm_loses_and_repeats_no_message", queue::a_storm_loses_and_repeats_no_message),
+    (
+        "pool::the_only_worker_is_killed_at_each_instruction_of_a_task",
+        pool::the_only_worker_is_killed_at_each_instruction_of_a_task,
+    ),
+    (
+        "pool::a_worker_beside_another_is_killed_at_each_instruction_of_a_task",
+        pool::a_worker_beside_another_is_killed_at_each_instruction_of_a_task,
+    ),
+    (
+        "pool::a_task_is_tried_again_from_each_instruction_of_it",
+        pool::a_task_is_tried_again_from_each_instruction_of_it,
+    ),
+    ("pool::a_storm_loses_and_repeats_no_task", pool::a_storm_loses_and_repeats_no_task),
 ];
 
 /// What the command line asks for.
