@@ -14,6 +14,7 @@ use multiproc::{
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -194,6 +195,36 @@ fn exit_gives_its_code_under_every_method() {
                 );
             }
         }
+    });
+}
+
+#[test]
+fn what_is_returned_is_the_exit_code_as_it_is_from_main() {
+    alone(|| {
+        fn fails(with: Option<String>) -> Result<u8, String> {
+            with.map_or(Ok(7), Err)
+        }
+        for method in all_start_methods() {
+            let start = |with: Option<&str>| {
+                let process = Process::new(fails, (with.map(str::to_string),));
+                process.start_method(method).start().unwrap()
+            };
+            let (good, bad) = (start(None), start(Some("reason")));
+            assert_eq!(
+                (good.wait().unwrap().code(), bad.wait().unwrap().code()),
+                (Some(0), Some(1))
+            );
+            assert_eq!(good.join().unwrap(), Ok(7));
+            assert_eq!(bad.join().unwrap(), Err("reason".to_string()));
+            let code = |code: u8| ExitCode::from(code);
+            for number in [0, 1, 200] {
+                let child = Process::new(code, (number,)).start_method(method).start().unwrap();
+                assert_eq!(child.wait().unwrap().code(), Some(number.into()), "{method}");
+                assert_eq!(child.join().unwrap(), ExitCode::from(number));
+            }
+        }
+        let forked = Process::fork(|| fails(Some("f".into()))).unwrap();
+        assert_eq!(forked.exit_code().or(Some(forked.wait().unwrap().to_number())), Some(1));
     });
 }
 

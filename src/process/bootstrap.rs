@@ -10,11 +10,13 @@ use crate::codec::Payload;
 use crate::sys::signal::Mask;
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Error, Result, sys};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Tells a spawned child that it is one. It is taken out of the child's environment again.
+/// Tells a spawned child that it is one, by its pid: whoever inherits the variable from a child that
+/// knows nothing of it is another process. It is taken out of the environment again.
 pub(crate) const CHILD_VARIABLE: &str = "MULTIPROC_CHILD";
 
 /// Whether `init` ran in this process, or in the one it was forked from.
@@ -96,21 +98,25 @@ pub fn init() {
         return;
     }
     spawn::remember_program();
-    if std::env::var_os(CHILD_VARIABLE).is_none() {
+    if !is_child() {
         return;
     }
-    if let Some(control) = take_control() {
-        let _ = control.send(Kind::Hello, &Payload::default(), true);
-        name_command();
-        exit::exit(take_up(control, false));
-    }
+    // To go on would be to run the program once more, and perhaps, in it, the line that started this.
+    let Some(control) = sys::socket::inherited_seqpacket(sys::process::CONTROL_FD) else {
+        let _ = writeln!(std::io::stderr(), "multiproc: descriptor 3 was closed before init");
+        sys::process::exit_now(1)
+    };
+    let control = Control::from_fd(control);
+    let _ = control.send(Kind::Hello, &Payload::default(), true);
+    name_command();
+    exit::exit(take_up(control, false));
 }
 
-/// The control socket, if descriptor 3 is one: the variable may have been inherited through a program
-/// that knows nothing of this library.
-fn take_control() -> Option<Control> {
+/// Whether this process was started as a child, which is asked once.
+fn is_child() -> bool {
+    let Some(pid) = std::env::var_os(CHILD_VARIABLE) else { return false };
     sys::program::forget_variable(CHILD_VARIABLE);
-    sys::socket::inherited_seqpacket(sys::process::CONTROL_FD).map(Control::from_fd)
+    pid.to_str().and_then(|pid| pid.parse().ok()) == Some(sys::process::id())
 }
 
 /// `exec` has named the process after /proc/self/exe: gives it back the name of its program.
@@ -147,7 +153,7 @@ pub(crate) fn run(control: Control, mut payload: Payload, forked: bool) -> i32 {
 
 /// In a forked child: runs `f`, tells the parent how it went, and gives the exit code.
 pub(crate) fn run_closure<R: Encode>(control: Control, birth: Birth, f: impl FnOnce() -> R) -> i32 {
-    live(birth, control, true, |result| result.push(&f()))
+    live(birth, control, true, |result| target::push_result(&f(), result))
 }
 
 /// Leaves without having begun.
@@ -190,27 +196,32 @@ fn settle(birth: Birth, link: &Arc<Link>, forked: bool) -> Result<()> {
 /// Tells the parent the result, and gives the exit code that goes with it.
 fn finish(link: &Link, outcome: Result<Payload>) -> i32 {
     exit::flush();
-    let code = i32::from(outcome.is_err());
-    let told = Payload::of(&(code, outcome.is_err())).and_then(|mut payload| {
-        match outcome {
-            Ok(result) => {
-                payload.bytes.extend(result.bytes);
-                payload.fds.extend(result.fds);
-            }
-            Err(error) => payload.push(&error)?,
+    let (code, told) = match outcome {
+        Ok(result) => {
+            let code = i32::decode(&mut Decoder::new(&result.bytes, &mut Vec::new()));
+            (code.unwrap_or(1), Payload::of(&false).map(|head| join(head, result)))
         }
-        link.send(Kind::Finished, &payload)
-    });
-    match told {
+        Err(error) => (1, failure(&error)),
+    };
+    match told.and_then(|payload| link.send(Kind::Finished, &payload)) {
         // Nobody is there to be told; or the system refuses the journey: say that instead.
         Ok(()) | Err(Error::Disconnected) => code,
         Err(error) => {
-            let last = Payload::of(&(1, true)).and_then(|mut payload| {
-                payload.push(&error)?;
-                link.send(Kind::Finished, &payload)
-            });
-            drop(last);
+            drop(failure(&error).and_then(|payload| link.send(Kind::Finished, &payload)));
             1
         }
     }
+}
+
+/// What a process leaves behind that has no result.
+fn failure(error: &Error) -> Result<Payload> {
+    let mut payload = Payload::of(&(true, 1i32))?;
+    payload.push(error)?;
+    Ok(payload)
+}
+
+fn join(mut head: Payload, rest: Payload) -> Payload {
+    head.bytes.extend(rest.bytes);
+    head.fds.extend(rest.fds);
+    head
 }

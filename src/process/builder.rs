@@ -4,7 +4,7 @@ use super::bootstrap::{self, Birth, Order};
 use super::child::{Born, Child, Progress, Role, START_TIMEOUT};
 use super::family::{self, Identity};
 use super::surroundings::Surroundings;
-use super::target::{CallOnce, EntryPoint, Target};
+use super::target::{Body, EntryPoint, Target};
 use super::{StartMethod, exit, fork, forkserver, lifeline, spawn, start_method};
 use crate::codec::Payload;
 use crate::sys::signal::Blocked;
@@ -72,7 +72,7 @@ impl<R: Encode + Decode + 'static> Process<R> {
     {
         let _ = f;
         Process {
-            entry: EntryPoint::of::<CallOnce<F, A, R>>(),
+            entry: EntryPoint::of::<Body<F, A, R>>(),
             arguments: Payload::of(&arguments),
             numbers,
             settings: Settings::default(),

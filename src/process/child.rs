@@ -67,6 +67,8 @@ struct State {
     control: Option<Arc<Control>>,
     /// While this end is open a daemon lives. Nothing is ever sent on it.
     lifeline: Option<OwnedFd>,
+    /// Whether a forkserver will say how the child ended.
+    served: bool,
     greeted: bool,
     /// Nothing more will be said: the child has closed its end, most likely by ending.
     silent: bool,
@@ -90,6 +92,7 @@ const LOST: i32 = 255;
 
 impl Progress {
     pub(crate) fn new(born: Born, role: Role, lifeline: Option<OwnedFd>) -> Progress {
+        let served = matches!(born.reaper, Reaper::Forkserver(_));
         Progress {
             name: role.name,
             daemon: role.daemon,
@@ -102,6 +105,7 @@ impl Progress {
             state: Mutex::new(State {
                 control: Some(Arc::new(born.control)),
                 lifeline,
+                served,
                 greeted: born.greeted,
                 silent: false,
                 timed_out: false,
@@ -298,6 +302,8 @@ impl State {
             }
             Incoming::Packet(Packet { kind: Kind::Hello, .. }) => self.greeted = true,
             Incoming::Packet(packet @ Packet { kind: Kind::Finished, .. }) => {
+                // Unless somebody else is to say how it ended, that was all.
+                self.silent = !self.served;
                 self.finished = Some(Finished::decode(packet)?);
             }
             Incoming::Packet(Packet { kind: Kind::Status, payload }) => {
@@ -322,8 +328,7 @@ impl Finished {
     fn decode(packet: Packet) -> Result<Finished> {
         let mut payload = packet.payload;
         let mut decoder = Decoder::new(&payload.bytes, &mut payload.fds);
-        let code = i32::decode(&mut decoder)?;
-        let failed = bool::decode(&mut decoder)?;
+        let (failed, code) = <(bool, i32)>::decode(&mut decoder)?;
         if failed {
             return Ok(Finished { code, outcome: Err(<Error as Decode>::decode(&mut decoder)?) });
         }
@@ -464,6 +469,9 @@ impl<R> Child<R> {
 
 impl<R: Decode> Child<R> {
     /// Blocks until the process has ended, and gives what its function returned.
+    ///
+    /// The exit code is as if the function were `main`: 0; 1 if what it returned is an `Err`, which is
+    /// given here as it is; the number of an [`ExitCode`](std::process::ExitCode).
     ///
     /// # Blocking
     /// As [`wait`](Self::wait). The process never waits for its result to be read.

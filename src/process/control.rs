@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 /// What a packet is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,10 @@ pub(crate) enum Incoming {
     /// The other side is gone, and everything that it sent has been read.
     End,
 }
+
+/// How long the descriptors of a packet may take that is there in part: its sender has been killed, or
+/// is about to send them.
+const REST: Duration = Duration::from_secs(10);
 
 /// One end of the socket.
 #[derive(Debug)]
@@ -131,35 +136,39 @@ impl Control {
     ///   (EMFILE).
     /// * [`Error::Decode`]: what arrived is no packet.
     pub(crate) fn receive(&self, deadline: Deadline) -> Result<Incoming> {
-        let mut fds = Vec::new();
-        let mut buffer = vec![0; HEADER + INLINE];
-        let Some(len) = self.receive_once(&mut buffer, &mut fds, deadline)? else {
-            return Ok(Incoming::Nothing);
-        };
-        if len == 0 {
-            return Ok(Incoming::End);
+        // A look first: a buffer for any packet would cost a new process more than the second call.
+        let mut header = [0; HEADER];
+        let look = Receive { peek: true, without_fds: true, ..Receive::default() };
+        match self.receive_once(&mut header, &mut Vec::new(), look, deadline)? {
+            None => return Ok(Incoming::Nothing),
+            Some(0) => return Ok(Incoming::End),
+            Some(_) => {}
         }
-        let (Some(kind), true) = (Kind::from_byte(buffer[0]), len >= HEADER) else {
+        let by_file = header[1] != 0;
+        let body = number(&header[8..]);
+        let inline = if by_file { 0 } else { body.min(INLINE as u64) as usize };
+        let mut bytes = vec![0; HEADER + inline];
+        let mut fds = Vec::new();
+        let len = self.receive_once(&mut bytes, &mut fds, Receive::default(), deadline)?;
+        let (Some(kind), Some(HEADER..)) = (Kind::from_byte(header[0]), len) else {
             return Err(Error::decode("no packet of this library"));
         };
-        let by_file = buffer[1] != 0;
-        let count = number(&buffer[4..8]) as usize + usize::from(by_file);
-        let body = number(&buffer[8..HEADER]);
+        let count = number(&header[4..8]) as usize + usize::from(by_file);
         while fds.len() < count {
             let mut more = [0; HEADER];
             let before = fds.len();
-            match self.receive_once(&mut more, &mut fds, Deadline::NEVER)? {
+            let rest = Deadline::after(REST);
+            match self.receive_once(&mut more, &mut fds, Receive::default(), rest)? {
                 Some(HEADER) if more[0] == Kind::More as u8 && fds.len() > before => {}
                 _ => return Err(Error::decode("a packet that ends before its descriptors")),
             }
         }
-        let bytes = if by_file {
-            read_file(fds.remove(0), body)?
+        if by_file {
+            bytes = read_file(fds.remove(0), body)?;
         } else {
-            buffer.truncate(len);
-            buffer.drain(..HEADER);
-            buffer
-        };
+            bytes.truncate(len.unwrap_or_default());
+            bytes.drain(..HEADER);
+        }
         if bytes.len() as u64 != body || fds.len() + usize::from(by_file) != count {
             return Err(Error::decode("a packet of another length than announced"));
         }
@@ -171,26 +180,30 @@ impl Control {
         &self,
         buffer: &mut [u8],
         fds: &mut Vec<OwnedFd>,
+        how: Receive,
         deadline: Deadline,
     ) -> Result<Option<usize>> {
-        if deadline.remaining().is_some()
-            && !poll::wait_readable(self.0.as_fd(), deadline).map_err(Error::os("ppoll"))?
-        {
-            return Ok(None);
-        }
-        let parts = &mut [IoSliceMut::new(buffer)];
-        let mut received = socket::receive(self.0.as_fd(), parts, fds, Receive::default());
-        // Said once, and before what the other side has sent: it went without reading all of ours.
-        if matches!(&received, Err(error) if error.raw_os_error() == Some(sys::ECONNRESET)) {
-            received = socket::receive(self.0.as_fd(), parts, fds, Receive::default());
-        }
-        match received {
-            Ok(received) if received.fds_lost => {
-                let source = std::io::Error::from_raw_os_error(sys::EMFILE);
-                Err(Error::os("recvmsg(SCM_RIGHTS)")(source))
+        let how = Receive { dont_wait: deadline != Deadline::NEVER, ..how };
+        loop {
+            let parts = &mut [IoSliceMut::new(buffer)];
+            match socket::receive(self.0.as_fd(), parts, fds, how) {
+                Ok(received) if received.fds_lost => {
+                    let source = std::io::Error::from_raw_os_error(sys::EMFILE);
+                    return Err(Error::os("recvmsg(SCM_RIGHTS)")(source));
+                }
+                Ok(received) => return Ok(Some(received.len)),
+                Err(error) => match error.raw_os_error() {
+                    // Said once, and before what the other side has sent: it went without reading all
+                    // of ours.
+                    Some(sys::ECONNRESET) => {}
+                    Some(sys::EAGAIN) if deadline.has_passed() => return Ok(None),
+                    Some(sys::EAGAIN) => {
+                        poll::wait_readable(self.0.as_fd(), deadline)
+                            .map_err(Error::os("ppoll"))?;
+                    }
+                    _ => return Err(Error::os("recvmsg")(error)),
+                },
             }
-            Ok(received) => Ok(Some(received.len)),
-            Err(error) => Err(Error::os("recvmsg")(error)),
         }
     }
 

@@ -5,8 +5,9 @@ use super::builder::fork_closure;
 use super::child::{Born, Child, Reaper};
 use super::control::Control;
 use super::{Process, exit, forkserver, spawn};
+use crate::sys::signal;
 use crate::{Decode, Encode, Error, Result, sys};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -72,17 +73,26 @@ const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 /// what `body` does needs nothing that another thread may hold at this moment.
 pub(crate) fn start(body: impl FnOnce(Control) -> i32) -> Result<Born> {
     let (control, theirs) = Control::pair()?;
+    // Opened here: what code a new child runs for the first time costs it a page fault.
+    let stdin = spawn::empty_input()?;
     exit::flush();
     // The child exists before the descriptor that names it can be had: keep a number free for it.
     let place = sys::fd::dup(control.as_fd()).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
+    // Nor may its pid become another's before that.
+    let ignored = signal::keep_zombies().map_err(Error::os("sigaction"))?;
+    let restore = || drop(ignored.map(|before| signal::restore(signal::SIGCHLD, before)));
     // SAFETY: (fork-1) is this function's contract.
-    let pid = unsafe { sys::process::fork() }.map_err(Error::os("fork"))?;
-    if pid == 0 {
+    let forked = unsafe { sys::process::fork() };
+    if let Ok(0) = forked {
+        restore();
         drop((control, place));
-        enter(|| body(theirs));
+        enter(stdin, || body(theirs));
     }
-    drop(place);
-    match sys::process::pidfd_open(pid) {
+    drop((place, stdin));
+    let named = forked.map(|pid| (pid, sys::process::pidfd_open(pid)));
+    restore();
+    let (pid, pidfd) = named.map_err(Error::os("fork"))?;
+    match pidfd {
         Ok(pidfd) => Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: true }),
         Err(error) => {
             sys::process::kill_and_reap(pid);
@@ -120,12 +130,11 @@ impl<R: Encode + Decode + 'static> Process<R> {
 }
 
 /// The whole life of a child that this process forks for itself.
-fn enter(body: impl FnOnce() -> i32) -> ! {
+fn enter(stdin: OwnedFd, body: impl FnOnce() -> i32) -> ! {
     to_the_end(|| {
         forkserver::drop_inherited();
-        if let Ok(input) = spawn::empty_input() {
-            let _ = sys::fd::replace_stdin(input.as_fd());
-        }
+        let _ = sys::fd::replace_stdin(stdin.as_fd());
+        drop(stdin);
         body()
     })
 }

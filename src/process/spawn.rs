@@ -4,7 +4,7 @@ use super::bootstrap::CHILD_VARIABLE;
 use super::child::{Born, Reaper};
 use super::control::{Control, Kind};
 use crate::codec::Payload;
-use crate::sys::process::{CONTROL_FD, CStrings, Image, Program};
+use crate::sys::process::{CStrings, Image, Program};
 use crate::{Error, Result, sys};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -66,17 +66,16 @@ pub(crate) fn start(payload: &Payload) -> Result<Born> {
     let stdin = empty_input()?;
     let mut environment = sys::program::environment();
     environment.retain(|variable| !names(variable, CHILD_VARIABLE));
-    environment.extend(CString::new(format!("{CHILD_VARIABLE}={CONTROL_FD}")));
     // A number that is closed here would be the first that the child's own descriptors get.
     let or_empty = |number| (!sys::fd::survives_exec(number)).then(|| stdin.as_fd());
     let image = Image {
         program: program()?,
         argv: &CStrings::new(sys::program::arguments()),
-        envp: &CStrings::new(environment),
+        envp: &mut CStrings::with_pid(environment, &format!("{CHILD_VARIABLE}=")),
         stdio: [Some(stdin.as_fd()), or_empty(1), or_empty(2)],
         control: theirs.as_fd(),
     };
-    let (pid, pidfd) = sys::process::spawn(&image).map_err(Error::os("clone and execve"))?;
+    let (pid, pidfd) = sys::process::spawn(image).map_err(Error::os("clone and execve"))?;
     Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: false })
 }
 

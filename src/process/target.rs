@@ -87,6 +87,27 @@ where
     }
 }
 
+/// The entry of a process whose function is `F`: its result is preceded by its exit code.
+pub(crate) struct Body<F, A, R>(std::marker::PhantomData<fn(F, A) -> R>);
+
+impl<F, A, R> Entry for Body<F, A, R>
+where
+    F: Target<A, R>,
+    A: Decode + 'static,
+    R: Encode + 'static,
+{
+    fn run(decoder: &mut Decoder<'_>, result: &mut Payload) -> Result<()> {
+        let arguments = A::decode(decoder)?;
+        push_result(&instance::<F>().call(arguments), result)
+    }
+}
+
+/// What a process leaves behind that ran its function to the end: the exit code, then the value.
+pub(crate) fn push_result<R: Encode>(value: &R, result: &mut Payload) -> Result<()> {
+    result.push(&value.exit_code())?;
+    result.push(value)
+}
+
 /// What stands in the program's data for each [`Entry`].
 #[repr(C)]
 pub(crate) struct EntryPoint {

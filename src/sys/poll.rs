@@ -85,6 +85,13 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
     }
 
+    /// Adds `fd`, to be reported as `key` once for each time it is written to or becomes readable.
+    pub(crate) fn add_edge(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+        let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
+        let mut event = libc::epoll_event { events, u64: key };
+        self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
+    }
+
     /// Takes `fd` out.
     pub(crate) fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let mut event = libc::epoll_event { events: 0, u64: 0 };

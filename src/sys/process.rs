@@ -220,7 +220,7 @@ pub(crate) struct Image<'a> {
     /// The argument vector.
     pub(crate) argv: &'a CStrings,
     /// The environment.
-    pub(crate) envp: &'a CStrings,
+    pub(crate) envp: &'a mut CStrings,
     /// What becomes descriptors 0, 1 and 2; `None` leaves the parent's.
     pub(crate) stdio: [Option<BorrowedFd<'a>>; 3],
     /// What becomes descriptor [`CONTROL_FD`].
@@ -244,14 +244,41 @@ pub(crate) const CONTROL_FD: RawFd = 3;
 pub(crate) struct CStrings {
     /// The strings that `pointers` points into.
     _strings: Vec<CString>,
+    /// One more string, which ends in `PID_DIGITS` digits and a NUL; or nothing.
+    variable: Vec<u8>,
     pointers: Vec<*const libc::c_char>,
 }
 
+/// As many as the longest pid has.
+const PID_DIGITS: usize = 10;
+
 impl CStrings {
     pub(crate) fn new(strings: Vec<CString>) -> CStrings {
+        CStrings::made_of(strings, Vec::new())
+    }
+
+    /// The strings, and one more: `start`, followed by the pid of the process that is made with it, in
+    /// [`PID_DIGITS`] digits. `start` holds no NUL.
+    pub(crate) fn with_pid(strings: Vec<CString>, start: &str) -> CStrings {
+        let variable = [start.as_bytes(), &[b'0'; PID_DIGITS], &[0]].concat();
+        CStrings::made_of(strings, variable)
+    }
+
+    fn made_of(strings: Vec<CString>, variable: Vec<u8>) -> CStrings {
         let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
+        if !variable.is_empty() {
+            pointers.push(variable.as_ptr().cast());
+        }
         pointers.push(std::ptr::null());
-        CStrings { _strings: strings, pointers }
+        CStrings { _strings: strings, variable, pointers }
+    }
+
+    /// Where the pid goes; null if it goes nowhere.
+    fn pid_place(&mut self) -> *mut u8 {
+        match self.variable.len().checked_sub(PID_DIGITS + 1) {
+            Some(at) => self.variable[at..].as_mut_ptr(),
+            None => std::ptr::null_mut(),
+        }
     }
 }
 
@@ -261,6 +288,8 @@ struct Order {
     path: *const libc::c_char,
     argv: *const *const libc::c_char,
     envp: *const *const libc::c_char,
+    /// [`PID_DIGITS`] bytes of a string of `envp`, or null.
+    pid: *mut u8,
     /// Descriptors to become numbers 0 to 3; -1 leaves what is there. None of them is below 4.
     fds: [RawFd; 4],
     /// What went wrong in the child, which writes it before it ends.
@@ -272,7 +301,7 @@ struct Order {
 ///
 /// The caller has blocked all signals, so that no handler of the parent's runs in the child; the new
 /// image begins with them blocked. Every descriptor but 0 to 3 is closed in it.
-pub(crate) fn spawn(image: &Image<'_>) -> io::Result<(u32, OwnedFd)> {
+pub(crate) fn spawn(image: Image<'_>) -> io::Result<(u32, OwnedFd)> {
     // Copies above the numbers that are going to be replaced, so that no order of dup2 overwrites a
     // source. They go when this function ends.
     let mut copies = Vec::with_capacity(4);
@@ -296,6 +325,7 @@ pub(crate) fn spawn(image: &Image<'_>) -> io::Result<(u32, OwnedFd)> {
             Program::Fd(_) => c"".as_ptr(),
         },
         argv: image.argv.pointers.as_ptr(),
+        pid: image.envp.pid_place(),
         envp: image.envp.pointers.as_ptr(),
         fds,
         errno: 0,
@@ -306,7 +336,7 @@ pub(crate) fn spawn(image: &Image<'_>) -> io::Result<(u32, OwnedFd)> {
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     // SAFETY: the child runs `exec_after_vfork` on `stack`, which is its own, and while it runs this
     // thread stands still: `order`, `stack` and what they point to outlive it, and nothing of this
-    // thread's is written but `order.errno`. The child's signals are blocked, so it runs nothing else.
+    // thread's is written but `order.errno` and the bytes at `order.pid`. The child's signals are blocked, so it runs nothing else.
     let pid = errno_result(unsafe {
         libc::clone(exec_after_vfork, top.cast(), flags, (&raw mut order).cast(), &raw mut pidfd)
     })?;
@@ -334,6 +364,7 @@ extern "C" fn exec_after_vfork(order: *mut libc::c_void) -> libc::c_int {
             return fail_after_vfork(order);
         }
     }
+    write_pid_after_vfork(order.pid);
     close_on_exec_after_vfork();
     if order.program >= 0 {
         // SAFETY: the strings and arrays that `order` points to are the caller's, who waits.
@@ -352,6 +383,20 @@ extern "C" fn exec_after_vfork(order: *mut libc::c_void) -> libc::c_int {
         unsafe { libc::execve(order.path, order.argv, order.envp) };
     }
     fail_after_vfork(order)
+}
+
+/// Writes this process's pid, if `place` is not null. libc keeps none, so the parent's is not given.
+fn write_pid_after_vfork(place: *mut u8) {
+    if place.is_null() {
+        return;
+    }
+    // SAFETY: the call takes nothing and cannot fail.
+    let mut left = unsafe { libc::getpid() };
+    for index in (0..PID_DIGITS).rev() {
+        // SAFETY: the order's place has this many bytes, which nobody else touches meanwhile.
+        unsafe { place.wrapping_add(index).write(b'0' + (left % 10) as u8) };
+        left /= 10;
+    }
 }
 
 /// Has every descriptor above [`CONTROL_FD`] closed by `exec`, whatever the host program left open.
@@ -395,11 +440,11 @@ mod tests {
 
     fn run(path: &CStr, argv: &[&str]) -> io::Result<(u32, OwnedFd)> {
         let (control, _other) = super::super::fd::pipe().unwrap();
-        let (argv, envp) = (strings(argv), strings(&[]));
-        spawn(&Image {
+        let argv = strings(argv);
+        spawn(Image {
             program: Program::Path(path),
             argv: &argv,
-            envp: &envp,
+            envp: &mut CStrings::with_pid(Vec::new(), "PID="),
             stdio: [None; 3],
             control: control.as_fd(),
         })
@@ -426,6 +471,14 @@ mod tests {
         unsafe { libc::fcntl(leak.as_raw_fd(), libc::F_SETFD, 0) };
         let script = format!("test -e /proc/$$/fd/3 && ! test -e /proc/$$/fd/{}", leak.as_raw_fd());
         let (_, pidfd) = run(c"/bin/sh", &["sh", "-c", &script]).unwrap();
+        wait_readable(pidfd.as_fd(), Deadline::NEVER).unwrap();
+        assert_eq!(reap(pidfd.as_fd()).unwrap(), Some(ExitStatus::Exited(0)));
+    }
+
+    #[test]
+    fn a_spawned_program_finds_its_own_pid_in_its_environment() {
+        let (_, pidfd) =
+            run(c"/bin/sh", &["sh", "-c", "test ${#PID} = 10 && test $PID -eq $$"]).unwrap();
         wait_readable(pidfd.as_fd(), Deadline::NEVER).unwrap();
         assert_eq!(reap(pidfd.as_fd()).unwrap(), Some(ExitStatus::Exited(0)));
     }

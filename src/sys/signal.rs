@@ -140,11 +140,33 @@ pub(crate) fn by_default(signal: i32) -> io::Result<Disposition> {
     exchange(signal, &action(libc::SIG_DFL))
 }
 
+/// Leaves SIGCHLD to the kernel if it is ignored now, so that children which end wait to be reaped;
+/// gives what to restore.
+pub(crate) fn keep_zombies() -> io::Result<Option<Disposition>> {
+    let mut now = MaybeUninit::uninit();
+    // SAFETY: nothing is changed; `now` is writable for one record.
+    errno_result(unsafe { libc::sigaction(SIGCHLD, std::ptr::null(), now.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it filled the record in.
+    let now = unsafe { now.assume_init() };
+    if now.sa_sigaction != libc::SIG_IGN && now.sa_flags & libc::SA_NOCLDWAIT == 0 {
+        return Ok(None);
+    }
+    by_default(SIGCHLD).map(Some)
+}
+
 fn action(handler: libc::sighandler_t) -> libc::sigaction {
     // SAFETY: every bit pattern of this record of numbers is valid.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler;
     action
+}
+
+/// Does on `signal` what the system does for a program that says nothing.
+pub(crate) fn reset(signal: i32) -> io::Result<()> {
+    // SAFETY: every bit pattern of this record of numbers is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = libc::SIG_DFL;
+    exchange(signal, &action).map(drop)
 }
 
 /// Does on `signal` what `before` says.
@@ -207,6 +229,11 @@ mod tests {
         assert!(Mask::full().set().contains(libc::SIGTERM));
         drop(blocked);
         assert_eq!(Blocked::all().before().to_bits(), before);
+    }
+
+    #[test]
+    fn who_does_not_ignore_sigchld_is_left_alone() {
+        assert!(keep_zombies().unwrap().is_none());
     }
 
     #[test]

@@ -456,3 +456,53 @@ pub(crate) fn set_variable(name: &str, value: &str) {
     // SAFETY: the caller's claim.
     unsafe { std::env::set_var(name, value) };
 }
+
+/// Sends bytes on a socket that nobody here owns.
+pub(crate) fn send(socket: i32, bytes: &[u8]) {
+    // SAFETY: `bytes` is readable for its length.
+    unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
+}
+
+/// Reaps some child that has ended, as host programs do; whether there was one.
+pub(crate) fn reap_any() -> bool {
+    // SAFETY: no status is asked for.
+    unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) > 0 }
+}
+
+/// How many descriptors this process has.
+pub(crate) fn open_files() -> usize {
+    loop {
+        // One reads the folder; where system calls are made to fail, the next try may do.
+        if let Ok(folder) = std::fs::read_dir("/proc/self/fd") {
+            return folder.count() - 1;
+        }
+    }
+}
+
+/// Allows descriptors below `limit`; gives what was allowed before.
+pub(crate) fn limit_open_files(limit: u64) -> u64 {
+    set_open_files(|record| record.rlim_cur = limit)
+}
+
+/// [`limit_open_files`], which cannot be taken back.
+pub(crate) fn limit_open_files_for_good(limit: u64) {
+    set_open_files(|record| *record = libc::rlimit { rlim_cur: limit, rlim_max: limit });
+}
+
+fn set_open_files(change: impl FnOnce(&mut libc::rlimit)) -> u64 {
+    let mut record = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `record` is writable for the one record the call fills in.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut record) };
+    let before = record.rlim_cur;
+    change(&mut record);
+    // SAFETY: `record` is only read.
+    let answer = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &record) };
+    assert!(answer == 0, "setrlimit: {}", io::Error::last_os_error());
+    before
+}
+
+/// Has the kernel end this process, by SIGALRM, if it still runs after so many seconds.
+pub(crate) fn alarm(seconds: u32) {
+    // SAFETY: the call takes a number.
+    unsafe { libc::alarm(seconds) };
+}
