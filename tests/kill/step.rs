@@ -268,7 +268,8 @@ impl<'a, S: Scenario> Round<'a, S> {
     }
 
     /// Waits until every sleeper, and `victim` if given, is asleep or gone and has been so since the
-    /// look before; nothing can move any of them then but somebody else or a timer.
+    /// look before; nothing can move any of them then but somebody else or a timer. A victim that was
+    /// woken meanwhile, and so came to the end of its step, is at rest too.
     fn wait_for_rest(&self, victim: Option<Pid>) -> Option<Vec<Sight>> {
         let deadline = self.deadline();
         let mut last = Vec::new();
