@@ -268,7 +268,8 @@ impl<'a, S: Scenario> Round<'a, S> {
     }
 
     /// Waits until every sleeper, and `victim` if given, is asleep or gone and has been so since the
-    /// look before; nothing can move any of them then but somebody else or a timer.
+    /// look before; nothing can move any of them then but somebody else or a timer. A victim that was
+    /// woken meanwhile, and so came to the end of its step, is at rest too.
     fn wait_for_rest(&self, victim: Option<Pid>) -> Option<Vec<Sight>> {
         let deadline = self.deadline();
         let mut last = Vec::new();
@@ -350,7 +351,14 @@ impl<'a, S: Scenario> Round<'a, S> {
                 return Stepped::Blocked;
             }
             last = sight;
-            assert!(Instant::now() < deadline, "the victim does not come to the end of its step");
+            if Instant::now() >= deadline {
+                let others: Vec<Sight> = self.sleepers.iter().copied().map(os::look).collect();
+                panic!(
+                    "the victim does not come to the end of its step: k = {}, unblocked {} times, \
+                     {last:?}; the sleepers: {others:?}",
+                    self.k, self.unblocked
+                );
+            }
         }
     }
 
