@@ -36,8 +36,9 @@
 //! | processes | [`Process`], [`Child`], [`StartMethod`], [`current_process`], [`parent_process`], [`at_exit`] |
 //! | workers | [`Pool`], [`AsyncResult`], [`Imap`] |
 //! | messages | [`Queue`], [`Connection`], [`pipe`] |
-//! | turns | [`Lock`] |
+//! | turns | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
 //! | shared memory | [`Value`], [`Array`], [`Shared`], [`Region`], [`SharedBytes`] |
+//! | memory with a name | [`SharedMemory`], [`ShareableList`] |
 //! | values as bytes | [`Encode`], [`Decode`], [`message!`], [`Object`] |
 //!
 //! Everything that blocks comes in three forms, such as `get`, `try_get` and `get_timeout`. Timeouts
@@ -61,6 +62,7 @@ pub mod pool;
 pub mod process;
 mod queue;
 mod region;
+pub mod shared_memory;
 pub mod sharedctypes;
 pub mod sync;
 mod sys;
@@ -80,8 +82,12 @@ pub use process::{
 };
 pub use queue::{Builder as QueueBuilder, Iter as QueueIter, Queue};
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
+pub use shared_memory::{ShareableIter, ShareableList, SharedMemory, SharedMemoryManager};
 pub use sharedctypes::{Array, ArrayGuard, Value, ValueGuard};
-pub use sync::{Lock, LockGuard};
+pub use sync::{
+    Barrier, BarrierBreak, BarrierBuilder, BoundedSemaphore, Condition, ConditionGuard, Event,
+    Lock, LockGuard, Permit, RLock, RLockGuard, RawSemaphore, Semaphore,
+};
 
 /// What the macros of this crate expand to, and nobody else should name.
 #[doc(hidden)]
