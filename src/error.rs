@@ -136,6 +136,11 @@ pub enum Error {
     PoolClosed,
     /// The result was taken already.
     Taken,
+    /// The peer does not hold the same key, or does not speak the handshake at all.
+    AuthenticationError {
+        /// What it did.
+        reason: Cow<'static, str>,
+    },
 }
 
 impl Error {
@@ -158,6 +163,10 @@ impl Error {
 
     pub(crate) fn invalid(reason: impl Into<Cow<'static, str>>) -> Error {
         Error::InvalidArgument { reason: reason.into() }
+    }
+
+    pub(crate) fn authentication(reason: impl Into<Cow<'static, str>>) -> Error {
+        Error::AuthenticationError { reason: reason.into() }
     }
 
     /// The same error once more, where it consists of few words; [`Error::Remote`] with its text for others.
@@ -230,6 +239,7 @@ impl fmt::Display for Error {
             Error::Cancelled => f.write_str("task was cancelled"),
             Error::PoolClosed => f.write_str("pool is closed"),
             Error::Taken => f.write_str("result was taken already"),
+            Error::AuthenticationError { reason } => write!(f, "authentication failed: {reason}"),
         }
     }
 }
@@ -254,6 +264,7 @@ impl From<Error> for io::Error {
             Error::Full | Error::Empty => io::ErrorKind::WouldBlock,
             Error::Eof | Error::TruncatedMessage => io::ErrorKind::UnexpectedEof,
             Error::Disconnected | Error::Closed => io::ErrorKind::BrokenPipe,
+            Error::AuthenticationError { .. } => io::ErrorKind::PermissionDenied,
             Error::Encode { .. } | Error::InvalidArgument { .. } => io::ErrorKind::InvalidInput,
             Error::Decode { .. } | Error::Corrupt { .. } | Error::MessageTooLong { .. } => {
                 io::ErrorKind::InvalidData
