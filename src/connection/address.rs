@@ -206,6 +206,12 @@ impl From<PathBuf> for Address {
     }
 }
 
+impl From<&PathBuf> for Address {
+    fn from(path: &PathBuf) -> Address {
+        Address::Unix(path.clone())
+    }
+}
+
 impl From<&Address> for Address {
     fn from(address: &Address) -> Address {
         address.clone()
