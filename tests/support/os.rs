@@ -315,3 +315,10 @@ pub(crate) fn leak_a_memory_mapping() {
     // SAFETY: `fd` was made above and is nobody else's.
     unsafe { libc::close(fd) };
 }
+
+/// Has processes that are started from now on inherit a descriptor.
+pub(crate) fn set_inherited(fd: i32) {
+    // SAFETY: the call takes numbers.
+    let answer = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+    assert!(answer == 0, "fcntl: {}", io::Error::last_os_error());
+}
