@@ -9,7 +9,7 @@ use super::{exit, fork, lifeline, spawn};
 use crate::codec::Payload;
 use crate::sys::signal::Mask;
 use crate::sys::time::Deadline;
-use crate::{Decode, Decoder, Encode, Error, Result, sys};
+use crate::{Decode, Decoder, Encode, Error, Level, Result, log, sys};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -171,6 +171,7 @@ fn live(
 ) -> i32 {
     let link = Arc::new(Link::new(control));
     let outcome = settle(birth, &link, forked).and_then(|()| {
+        log::tell(Level::Info, || "child process calls its function".into());
         let mut result = Payload::default();
         panics::catch(|| body(&mut result))??;
         Ok(result)
@@ -196,6 +197,9 @@ fn settle(birth: Birth, link: &Arc<Link>, forked: bool) -> Result<()> {
 /// Tells the parent the result, and gives the exit code that goes with it.
 fn finish(link: &Link, outcome: Result<Payload>) -> i32 {
     exit::flush();
+    if let Err(error) = &outcome {
+        log::tell(Level::Error, || format!("child process fails: {error}"));
+    }
     let (code, told) = match outcome {
         Ok(result) => {
             let code = i32::decode(&mut Decoder::new(&result.bytes, &mut Vec::new()));
@@ -214,7 +218,7 @@ fn finish(link: &Link, outcome: Result<Payload>) -> i32 {
 }
 
 /// What a process leaves behind that has no result.
-fn failure(error: &Error) -> Result<Payload> {
+pub(crate) fn failure(error: &Error) -> Result<Payload> {
     let mut payload = Payload::of(&(true, 1i32))?;
     payload.push(error)?;
     Ok(payload)

@@ -3,12 +3,14 @@
 use super::bootstrap::{self, Birth, Order};
 use super::child::{Born, Child, Progress, Role, START_TIMEOUT};
 use super::family::{self, Identity};
-use super::surroundings::Surroundings;
+use super::settings::Settings;
+use super::stdio::Streams;
+use super::surroundings::{Changes, Surroundings};
 use super::target::{Body, EntryPoint, Target};
-use super::{StartMethod, exit, fork, forkserver, lifeline, spawn, start_method};
+use super::{StartMethod, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio};
 use crate::codec::Payload;
 use crate::sys::signal::Blocked;
-use crate::{Decode, Encode, Error, Result, sys};
+use crate::{Decode, Encode, Error, Level, Result, log, sys};
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,16 +42,8 @@ pub struct Process<R> {
     entry: &'static EntryPoint,
     arguments: Result<Payload>,
     numbers: Vec<u32>,
-    settings: Settings,
+    pub(super) settings: Settings,
     result: PhantomData<fn() -> R>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Settings {
-    name: Option<String>,
-    daemon: Option<bool>,
-    method: Option<StartMethod>,
-    start_timeout: Option<Duration>,
 }
 
 impl<R: Encode + Decode + 'static> Process<R> {
@@ -167,14 +161,21 @@ impl<R: Encode + Decode + 'static> Process<R> {
             _ => bootstrap::check_initialized()?,
         }
         let (entry, arguments) = (entry.locate()?, arguments?);
+        settings.environment.check()?;
         begin(settings, numbers, hidden, |mut birth, held| {
-            if method == StartMethod::ForkServer {
+            let around = &mut birth.surroundings;
+            // A spawned child has it when its program begins.
+            let environment = match method {
+                StartMethod::Spawn => std::mem::take(&mut around.environment),
+                _ => Changes::default(),
+            };
+            if method == StartMethod::ForkServer && around.directory.is_none() {
                 // The server's own is what this process's was when it started the server.
-                birth.surroundings.directory = std::env::current_dir().ok();
+                around.directory = std::env::current_dir().ok();
             }
             let payload = Order { entry, birth }.with(arguments)?;
             match method {
-                StartMethod::Spawn => spawn::start(&payload),
+                StartMethod::Spawn => spawn::start(&payload, &environment),
                 StartMethod::ForkServer => forkserver::start(&payload),
                 StartMethod::Fork => fork::start(|control| {
                     drop(held.take());
@@ -207,44 +208,61 @@ fn begin<R>(
     exit::look_after()?;
     family::reap_ended();
     let identity = settings.identity(numbers);
+    let (streams, pipes) = stdio::open(settings.streams)?;
     let role = Role {
         name: identity.name.clone(),
         daemon: identity.daemon,
         hidden,
         start_timeout: settings.start_timeout.unwrap_or(START_TIMEOUT),
     };
-    let (mut held, lifeline) = match identity.daemon {
-        true => Held::new().map(|(held, lifeline)| (Some(held), Some(lifeline)))?,
+    let (tether, lifeline) = match identity.daemon {
+        true => Tether::new().map(|(tether, lifeline)| (Some(tether), Some(lifeline)))?,
         false => (None, None),
     };
+    let mut held = Some(Held { tether, pipes });
     let blocked = Blocked::all();
     let mask = blocked.before().to_bits();
-    let surroundings = Surroundings::here();
+    let surroundings = Surroundings {
+        method: method::chosen(),
+        log: log::chosen(),
+        directory: settings.directory,
+        environment: settings.environment,
+        streams,
+        fences: settings.fences,
+    };
     let born = start(Birth { identity, mask, lifeline, surroundings }, &mut held)?;
     drop(blocked);
-    let ours = held.map(|held| {
+    let (tether, pipes) = held.map(|held| (held.tether, held.pipes)).unwrap_or_default();
+    let ours = tether.map(|tether| {
         // Refused (it cannot be), the child does it for itself.
-        let _ = lifeline::tie(&held.theirs, born.pid);
-        held.ours
+        let _ = lifeline::tie(&tether.theirs, born.pid);
+        tether.ours
     });
     let progress = Arc::new(Progress::new(born, role, ours));
     family::adopt(progress.clone());
-    Ok(Child::new(progress))
+    log::tell(Level::Debug, || format!("{} started with pid {}", progress.name, progress.pid));
+    Ok(Child::new(progress).with_pipes(pipes))
 }
 
-/// What the parent holds of a lifeline until the child exists. A forked child has to close its copies.
+/// What the parent holds of the child until that exists. A forked child has to close its copies.
 struct Held {
+    tether: Option<Tether>,
+    pipes: Streams,
+}
+
+/// A lifeline, as long as the parent has both ends.
+struct Tether {
     ours: OwnedFd,
     /// A copy of the child's end.
     theirs: OwnedFd,
 }
 
-impl Held {
+impl Tether {
     /// This, and the child's end.
-    fn new() -> Result<(Held, OwnedFd)> {
+    fn new() -> Result<(Tether, OwnedFd)> {
         let (ours, theirs) = lifeline::new()?;
         let copy = sys::fd::dup(theirs.as_fd()).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
-        Ok((Held { ours, theirs: copy }, theirs))
+        Ok((Tether { ours, theirs: copy }, theirs))
     }
 }
 

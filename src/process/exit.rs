@@ -3,7 +3,7 @@
 use super::child::Progress;
 use super::{family, forkserver};
 use crate::sys::time::Deadline;
-use crate::{Result, sys};
+use crate::{Level, Result, log, sys};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -107,6 +107,10 @@ fn run_hooks_while(wanted: impl Fn(&Hook) -> bool) {
     }
 }
 
+fn log_end(child: &Progress) {
+    log::tell(Level::Info, || format!("process leaves: {} is ended", child.name));
+}
+
 /// Terminates the daemons and waits for everybody; the forkserver, which knows how the others ended,
 /// leaves last.
 fn end_children() {
@@ -115,6 +119,7 @@ fn end_children() {
     children.retain(|child| Some(child.pid) != server);
     let (daemons, others): (Vec<_>, Vec<_>) = children.into_iter().partition(|child| child.daemon);
     for daemon in &daemons {
+        log_end(daemon);
         let _ = daemon.signal(sys::signal::SIGTERM);
     }
     let grace = Deadline::after(GRACE);

@@ -1,5 +1,6 @@
 //! Who this process is, whose child it is, and which children it has.
 
+use super::bootstrap;
 use super::child::{Child, Progress};
 use super::control::{Control, Kind};
 use crate::codec::Payload;
@@ -117,6 +118,15 @@ pub(crate) fn become_child(identity: Identity, link: Arc<Link>) {
     ORDINAL.store(0, Ordering::Relaxed);
     let inherited = std::mem::take(&mut *children());
     inherited.iter().for_each(|child| child.abandon());
+}
+
+/// In a child that a panic is about to abort: tells its parent.
+pub(crate) fn tell_panic(error: &Error) {
+    let me = ME.read().unwrap_or_else(PoisonError::into_inner);
+    let link = me.as_ref().filter(|me| me.pid == sys::process::id()).and_then(|me| me.link.clone());
+    if let (Some(link), Ok(payload)) = (link, bootstrap::failure(error)) {
+        let _ = link.send(Kind::Finished, &payload);
+    }
 }
 
 /// The numbers of a process that is nobody's child by number: this process's own.

@@ -133,7 +133,7 @@ impl<R: Encode + Decode + 'static> Process<R> {
 fn enter(stdin: OwnedFd, body: impl FnOnce() -> i32) -> ! {
     to_the_end(|| {
         forkserver::drop_inherited();
-        let _ = sys::fd::replace_stdin(stdin.as_fd());
+        let _ = sys::fd::replace_stdio(0, stdin.as_fd());
         drop(stdin);
         body()
     })

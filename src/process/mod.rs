@@ -12,7 +12,9 @@ mod forkserver;
 mod lifeline;
 mod method;
 pub(crate) mod panics;
+mod settings;
 mod spawn;
+mod stdio;
 mod surroundings;
 pub(crate) mod target;
 
@@ -28,6 +30,7 @@ pub use family::{
 pub use fork::at_fork_child;
 pub use forkserver::set_forkserver_preload;
 pub use method::{StartMethod, all_start_methods, set_start_method, start_method};
+pub use stdio::Stdio;
 pub use target::Target;
 
 use crate::{Error, Result};

@@ -22,7 +22,8 @@ pub(crate) enum Report {
     Silently,
 }
 
-/// Has this process, and those forked from it, remember where they panic.
+/// Has this process, and those forked from it, remember where they panic. The last call decides whether
+/// stderr is told too.
 pub(crate) fn remember(report: Report) {
     static REMEMBERS: AtomicBool = AtomicBool::new(false);
     static SILENT: AtomicBool = AtomicBool::new(false);
@@ -38,12 +39,21 @@ pub(crate) fn remember(report: Report) {
             let _ = writeln!(std::io::stderr(), "Process {}:", family::identity().name);
             before(info);
         }
+        if cfg!(panic = "abort") {
+            // Nobody catches it: the parent is told now, or never.
+            family::tell_panic(&last());
+        }
     }));
 }
 
 fn note(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     LAST.with(|last| last.replace(Some((text(info.payload()), place))));
+}
+
+fn last() -> Error {
+    let (message, location) = LAST.with(RefCell::take).unwrap_or_default();
+    Error::Panicked { message, location }
 }
 
 fn text(payload: &(dyn Any + Send)) -> String {

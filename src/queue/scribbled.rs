@@ -94,7 +94,7 @@ fn operate(ring: &Ring, dice: &mut Dice) -> Result<()> {
         }
         3..6 => ring.get(&mut message, deadline, drop).map(drop),
         6 => ring.len().map(drop),
-        _ => ring.prepare_sleep().and_then(|_| ring.after_sleep()),
+        _ => ring.prepare_sleep().map(drop),
     }
 }
 

@@ -69,10 +69,16 @@ pub(crate) fn open_null() -> io::Result<OwnedFd> {
     open(c"/dev/null", libc::O_RDONLY)
 }
 
-/// `dup2`: makes descriptor 0 a copy of `input`.
-pub(crate) fn replace_stdin(input: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: the call takes numbers; descriptor 0 belongs to std, which expects it to be replaced.
-    errno_result(unsafe { libc::dup2(input.as_raw_fd(), libc::STDIN_FILENO) }).map(drop)
+/// /dev/null, to write.
+pub(crate) fn open_sink() -> io::Result<OwnedFd> {
+    open(c"/dev/null", libc::O_WRONLY)
+}
+
+/// `dup2`: makes descriptor 0, 1 or 2 a copy of `with`.
+pub(crate) fn replace_stdio(number: RawFd, with: BorrowedFd<'_>) -> io::Result<()> {
+    assert!((0..=2).contains(&number), "no standard stream");
+    // SAFETY: the call takes numbers; these belong to std, which expects them to be replaced.
+    errno_result(unsafe { libc::dup2(with.as_raw_fd(), number) }).map(drop)
 }
 
 /// Switches `O_NONBLOCK` of the open file that `fd` names.

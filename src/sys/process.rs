@@ -191,6 +191,18 @@ pub(crate) fn kill_and_reap(child: u32) {
     });
 }
 
+/// `setsid`: the leader of a new session; EPERM for the leader of a group.
+pub(crate) fn new_session() -> io::Result<()> {
+    // SAFETY: the call takes nothing.
+    errno_result(unsafe { libc::setsid() }).map(drop)
+}
+
+/// `setpgid`: moves the calling process to a group of its session; 0 is a group of its own.
+pub(crate) fn set_group(group: u32) -> io::Result<()> {
+    // SAFETY: the call takes numbers.
+    errno_result(unsafe { libc::setpgid(0, group as i32) }).map(drop)
+}
+
 /// Sends `signal` to the calling process itself.
 pub(crate) fn raise(signal: i32) {
     // SAFETY: the call takes a number.
@@ -496,6 +508,11 @@ mod tests {
         send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
         wait_readable(pidfd.as_fd(), Deadline::NEVER).unwrap();
         assert_eq!(reap(pidfd.as_fd()).unwrap(), Some(ExitStatus::Killed(libc::SIGKILL)));
+    }
+
+    #[test]
+    fn there_is_no_group_of_an_impossible_number() {
+        assert_eq!(errno(set_group(u32::MAX)), Some(libc::EINVAL));
     }
 
     #[test]

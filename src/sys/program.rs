@@ -1,6 +1,6 @@
 //! The running program: its image in memory, its arguments, its environment.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// What `getauxval` says of `key`, if the kernel passed it.
@@ -129,6 +129,17 @@ pub(crate) fn environment() -> Vec<CString> {
             CString::new(variable).ok()
         })
         .collect()
+}
+
+/// Sets or removes a variable of the environment. Called in a child alone, before its function runs.
+/// Neither name nor value are such as no variable can have.
+pub(crate) fn change_variable(name: &OsStr, value: Option<&OsStr>) {
+    match value {
+        // SAFETY: a child has one thread until its function runs; see `forget_variable`.
+        Some(value) => unsafe { std::env::set_var(name, value) },
+        // SAFETY: as above.
+        None => unsafe { std::env::remove_var(name) },
+    }
 }
 
 /// Takes a variable out of the environment. Called by `init` alone, which is the first thing that a

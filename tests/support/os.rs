@@ -121,6 +121,8 @@ pub(crate) enum Sight {
     Running,
     /// Off every run queue, in this system call since its `switches`th voluntary switch.
     Asleep { call: String, switches: String },
+    /// Held by its tracer: a step has ended that the tracer has not been told of yet.
+    Stopped,
     /// Ended.
     Gone,
 }
@@ -140,6 +142,7 @@ pub(crate) fn look(pid: Pid) -> Sight {
     };
     match field("State:").chars().next() {
         Some('S') => {}
+        Some('t') => return Sight::Stopped,
         Some('Z' | 'X') | None => return Sight::Gone,
         Some(_) => return Sight::Running,
     }
@@ -323,7 +326,7 @@ pub(crate) fn wait_until_asleep(pid: Pid) {
     loop {
         let now = look(pid);
         assert_ne!(now, Sight::Gone, "{pid} ended instead of sleeping");
-        if now != Sight::Running && now == before {
+        if matches!(now, Sight::Asleep { .. }) && now == before {
             return;
         }
         before = now;
