@@ -127,7 +127,7 @@ fn sweep(name: &str, processes: usize, retries: u32) {
         pool.map(square, 0..20).unwrap();
         // The whole length first.
         round(&pool, u64::MAX >> 32, retries, &mut fates);
-        let stride = config.stride_for(fates.length as usize * 3) as u64;
+        let stride = config.stride_for(fates.length as usize * 2) as u64;
         // Where the sweep begins differs from run to run, so that in time every instruction has its turn.
         let mut steps = os::own_pid() as u64 % stride;
         while round(&pool, steps, retries, &mut fates) {
