@@ -35,7 +35,8 @@
 //! |---|---|
 //! | processes | [`Process`], [`Child`], [`StartMethod`], [`current_process`], [`parent_process`], [`at_exit`] |
 //! | workers | [`Pool`], [`AsyncResult`], [`Imap`] |
-//! | messages | [`Queue`], [`Connection`], [`pipe`] |
+//! | messages | [`Queue`], [`Connection`], [`pipe`], [`wait`] |
+//! | strangers and other programs | [`Listener`], [`Client`], [`Address`], Python among them |
 //! | turns | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
 //! | shared memory | [`Value`], [`Array`], [`Shared`], [`Region`], [`SharedBytes`] |
 //! | memory with a name | [`SharedMemory`], [`ShareableList`] |
@@ -69,7 +70,11 @@ mod sys;
 
 pub use codec::object::{self, Object};
 pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
-pub use connection::{Connection, pipe, pipe_one_way};
+pub use connection::{
+    Address, Client, ClientBuilder, Connection, Credentials, Listener, ListenerBuilder,
+    MessageReader, MessageWriter, Peer, Peers, Refusal, Waitable, Watch, answer_challenge,
+    deliver_challenge, pipe, pipe_one_way, wait,
+};
 pub use context::Context;
 pub use error::{Error, Result};
 pub use log::{Level, Record, log_to_stderr, set_logger};

@@ -541,3 +541,10 @@ pub(crate) fn alarm(seconds: u32) {
     // SAFETY: the call takes a number.
     unsafe { libc::alarm(seconds) };
 }
+
+/// Has processes that are started from now on inherit a descriptor.
+pub(crate) fn set_inherited(fd: i32) {
+    // SAFETY: the call takes numbers.
+    let answer = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+    assert!(answer == 0, "fcntl: {}", io::Error::last_os_error());
+}

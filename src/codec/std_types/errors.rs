@@ -55,6 +55,7 @@ crate::__message! {
         Taken,
         Overflow { what: Cow<'static, str> },
         BrokenBarrierError { cause: BarrierBreak },
+        AuthenticationError { reason: Cow<'static, str> },
     }
 }
 
