@@ -41,12 +41,14 @@ multiproc::shared! {
 }
 
 impl Ring {
-    const NEW: Ring = Ring {
-        lock: RawLock::new(),
-        put: AtomicU64::new(0),
-        taken: AtomicU64::new(0),
-        slots: [const { AtomicU64::new(0) }; SLOTS],
-    };
+    const fn new() -> Ring {
+        Ring {
+            lock: RawLock::new(),
+            put: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            slots: [const { AtomicU64::new(0) }; SLOTS],
+        }
+    }
 
     fn try_put(&self, value: u64) -> bool {
         let _guard = self.lock.acquire().expect("a lock");
@@ -93,7 +95,8 @@ struct Bare {
 
 impl Bare {
     fn new() -> Bare {
-        let rings = Shared::new(Rings { tasks: Ring::NEW, results: Ring::NEW }).expect("memory");
+        let rings =
+            Shared::new(Rings { tasks: Ring::new(), results: Ring::new() }).expect("memory");
         let workers = (0..WORKERS).map(|_| fork(|| Bare::work(&rings))).collect();
         Bare { rings, workers }
     }
@@ -182,8 +185,11 @@ fn small_tasks() {
         per_operation(many, || assert_eq!(sum(pool.map(square, 0..many as u64).unwrap()), total))
     };
     // The target is 20 ns; the limit here is the same work without any process.
-    let alone =
-        || per_operation(many, || drop(black_box(sum((0..many as u64).map(square).collect()))));
+    let alone = || {
+        per_operation(many, || {
+            black_box(sum((0..many as u64).map(square).collect()));
+        })
+    };
     compare("map, default chunk", f64::INFINITY, default, alone, repeats());
     let megabyte = vec![1u8; 1 << 20];
     let rounds = scaled(200);
