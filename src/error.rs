@@ -147,6 +147,11 @@ pub enum Error {
         /// What broke it.
         cause: BarrierBreak,
     },
+    /// The peer does not hold the same key, or does not speak the handshake at all.
+    AuthenticationError {
+        /// What it did.
+        reason: Cow<'static, str>,
+    },
 }
 
 impl Error {
@@ -173,6 +178,10 @@ impl Error {
 
     pub(crate) fn invalid(reason: impl Into<Cow<'static, str>>) -> Error {
         Error::InvalidArgument { reason: reason.into() }
+    }
+
+    pub(crate) fn authentication(reason: impl Into<Cow<'static, str>>) -> Error {
+        Error::AuthenticationError { reason: reason.into() }
     }
 
     /// The same error once more, where it consists of few words; [`Error::Remote`] with its text for others.
@@ -247,6 +256,7 @@ impl fmt::Display for Error {
             Error::Taken => f.write_str("result was taken already"),
             Error::Overflow { what } => write!(f, "too many {what}"),
             Error::BrokenBarrierError { cause } => write!(f, "barrier is broken: {cause}"),
+            Error::AuthenticationError { reason } => write!(f, "authentication failed: {reason}"),
         }
     }
 }
@@ -271,6 +281,7 @@ impl From<Error> for io::Error {
             Error::Full | Error::Empty => io::ErrorKind::WouldBlock,
             Error::Eof | Error::TruncatedMessage => io::ErrorKind::UnexpectedEof,
             Error::Disconnected | Error::Closed => io::ErrorKind::BrokenPipe,
+            Error::AuthenticationError { .. } => io::ErrorKind::PermissionDenied,
             Error::Encode { .. } | Error::InvalidArgument { .. } => io::ErrorKind::InvalidInput,
             Error::Decode { .. } | Error::Corrupt { .. } | Error::MessageTooLong { .. } => {
                 io::ErrorKind::InvalidData

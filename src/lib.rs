@@ -35,7 +35,8 @@
 //! |---|---|
 //! | processes | [`Process`], [`Child`], [`StartMethod`], [`current_process`], [`parent_process`], [`at_exit`] |
 //! | workers | [`Pool`], [`AsyncResult`], [`Imap`] |
-//! | messages | [`Queue`], [`Connection`], [`pipe`] |
+//! | messages | [`Queue`], [`Connection`], [`pipe`], [`wait`] |
+//! | strangers and other programs | [`Listener`], [`Client`], [`Address`], Python among them |
 //! | turns | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
 //! | shared memory | [`Value`], [`Array`], [`RawValue`], [`RawArray`], [`Shared`], [`Region`], [`SharedBytes`] |
 //! | memory with a name | [`SharedMemory`], [`ShareableList`] |
@@ -55,7 +56,9 @@ compile_error!("multiproc runs on Linux alone: it is made of memfd, pidfd, futex
 
 mod codec;
 mod connection;
+mod context;
 mod error;
+mod log;
 pub mod pool;
 pub mod process;
 mod queue;
@@ -67,13 +70,20 @@ mod sys;
 
 pub use codec::object::{self, Object};
 pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
-pub use connection::{Connection, pipe, pipe_one_way};
+pub use connection::{
+    Address, Client, ClientBuilder, Connection, Credentials, Listener, ListenerBuilder,
+    MessageReader, MessageWriter, Peer, Peers, Refusal, Waitable, Watch, answer_challenge,
+    deliver_challenge, pipe, pipe_one_way, wait,
+};
+pub use context::Context;
 pub use error::{Error, Result};
+pub use log::{Level, Record, log_to_stderr, set_logger};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
     ActiveChild, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process, StartMethod,
-    Target, active_children, all_start_methods, at_exit, at_fork_child, current_process, exit,
-    init, parent_process, set_forkserver_preload, set_start_method, start_method,
+    Stdio, Target, active_children, all_start_methods, at_exit, at_fork_child, available_cpus,
+    cpu_count, current_process, exit, init, parent_process, set_forkserver_preload,
+    set_start_method, start_method,
 };
 pub use queue::{Builder as QueueBuilder, Iter as QueueIter, Queue};
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};

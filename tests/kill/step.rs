@@ -353,7 +353,14 @@ impl<'a, S: Scenario> Round<'a, S> {
                 return Stepped::Blocked;
             }
             last = sight;
-            assert!(Instant::now() < deadline, "the victim does not come to the end of its step");
+            if Instant::now() >= deadline {
+                let others: Vec<Sight> = self.sleepers.iter().copied().map(os::look).collect();
+                panic!(
+                    "the victim does not come to the end of its step: k = {}, unblocked {} times, \
+                     {last:?}; the sleepers: {others:?}",
+                    self.k, self.unblocked
+                );
+            }
         }
     }
 
