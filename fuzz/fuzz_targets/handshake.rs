@@ -6,6 +6,6 @@
 mod hostile_peers;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    hostile_peers::play(hostile_peers::half_of("deliver"), data);
-    hostile_peers::play(hostile_peers::half_of("answer"), data);
+    hostile_peers::ask(data);
+    hostile_peers::answer(data);
 });
