@@ -170,7 +170,8 @@ fn everything_that_is_ready_is_reported_at_once_and_twice_if_it_is_there_twice()
 
 fn returns_at_once() {}
 
-fn waits_for_a_byte(connection: Connection) {
+fn says_so_and_waits(connection: Connection) {
+    connection.send_bytes(b"here").unwrap();
     let _ = connection.recv_bytes();
 }
 
@@ -178,17 +179,21 @@ fn waits_for_a_byte(connection: Connection) {
 fn a_child_is_ready_when_it_has_ended() {
     let _turn = turn();
     let (ours, theirs) = pipe().unwrap();
-    let child = Process::new(waits_for_a_byte, (theirs,)).start().unwrap();
+    let child = Process::new(says_so_and_waits, (theirs,)).start().unwrap();
+    assert_eq!(wait(&[&child, &ours], None).unwrap(), [1]);
+    ours.recv_bytes().unwrap();
     assert!(wait(&[&child, &ours], ZERO).unwrap().is_empty());
     ours.send_bytes(b"go").unwrap();
     assert_eq!(wait(&[&child], None).unwrap(), [0]);
     child.join().unwrap();
 
-    let (_ours, theirs) = pipe().unwrap();
-    let child = Process::new(waits_for_a_byte, (theirs,)).start().unwrap();
+    let (ours, theirs) = pipe().unwrap();
+    let child = Process::new(says_so_and_waits, (theirs,)).start().unwrap();
+    ours.recv_bytes().unwrap();
     child.kill().unwrap();
     assert_eq!(wait(&[&child], None).unwrap(), [0]);
-    assert!(matches!(child.join(), Err(Error::Killed { signal: libc::SIGKILL })));
+    let end = child.join();
+    assert!(matches!(end, Err(Error::Killed { signal: libc::SIGKILL })), "{end:?}");
 }
 
 #[test]

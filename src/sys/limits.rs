@@ -11,6 +11,8 @@ pub(crate) enum Resource {
     AddressSpace = libc::RLIMIT_AS as isize,
     /// `RLIMIT_FSIZE`: bytes of a file, those in memory included; beyond it is SIGXFSZ.
     FileSize = libc::RLIMIT_FSIZE as isize,
+    /// `RLIMIT_NOFILE`: one more than the highest number a descriptor can have.
+    OpenFiles = libc::RLIMIT_NOFILE as isize,
 }
 
 /// `getrlimit`: the soft limit; `None` if there is none.
