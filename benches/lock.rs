@@ -1,55 +1,126 @@
+//! Locks and values under them, beside a bare robust pthread mutex in shared memory.
+//!
+//! The rows are of a thousand operations each. Where two processes contend, most of the time goes into
+//! moving the mutex from core to core and into sleeping, for both sides alike.
 #![allow(unsafe_code)]
+
+mod support;
+
+use multiproc::{Lock, Region, Value};
 use std::hint::black_box;
-use std::time::Instant;
-fn ns(n: u64, mut f: impl FnMut()) -> f64 {
-    let t = Instant::now();
-    for _ in 0..n {
-        f()
-    }
-    t.elapsed().as_nanos() as f64 / n as f64
+use std::mem::MaybeUninit;
+use std::time::Duration;
+use support::{compare, fork, per_operation, print_head, repeats, scaled, wait_for};
+
+/// A robust process-shared mutex and a number behind it, made and used by hand.
+struct Bare {
+    region: Region,
 }
+
+impl Bare {
+    fn new() -> Bare {
+        let bare = Bare { region: Region::new(4096).unwrap() };
+        let mut attributes = MaybeUninit::uninit();
+        let attributes = attributes.as_mut_ptr();
+        // SAFETY: `attributes` is writable for one attribute object.
+        unsafe { libc::pthread_mutexattr_init(attributes) };
+        // SAFETY: initialised above, here and below.
+        unsafe { libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED) };
+        // SAFETY: as above.
+        unsafe { libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST) };
+        // SAFETY: the region's first bytes are nobody else's yet.
+        assert_eq!(unsafe { libc::pthread_mutex_init(bare.mutex(), attributes) }, 0);
+        bare
+    }
+
+    fn mutex(&self) -> *mut libc::pthread_mutex_t {
+        // SAFETY: the region lives as long as `self`; mutex and number are used by this type alone.
+        unsafe { self.region.as_ptr() }.cast()
+    }
+
+    fn number(&self) -> *mut u64 {
+        self.mutex().cast::<u8>().wrapping_add(64).cast()
+    }
+
+    fn lock(&self) {
+        // SAFETY: `new` made the mutex.
+        assert_eq!(unsafe { libc::pthread_mutex_lock(self.mutex()) }, 0);
+    }
+
+    fn unlock(&self) {
+        // SAFETY: as for `lock`.
+        unsafe { libc::pthread_mutex_unlock(self.mutex()) };
+    }
+
+    fn add_one(&self) {
+        self.lock();
+        // SAFETY: inside the region, and the lock is held.
+        unsafe { *black_box(self.number()) += 1 };
+        self.unlock();
+    }
+}
+
+/// The time of a thousand `operation`s.
+fn of_a_thousand(operations: usize, mut operation: impl FnMut()) -> Duration {
+    per_operation(operations.div_ceil(1000), || (0..operations).for_each(|_| operation()))
+}
+
+fn pin(core: Option<usize>) {
+    let Some(core) = core else { return };
+    // SAFETY: a set of processors is plain bits, of which all may be zero.
+    let mut set = unsafe { std::mem::zeroed::<libc::cpu_set_t>() };
+    // SAFETY: `set` is one such set.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    // SAFETY: the call reads `set`. A machine of one core refuses the second; the row is then unpinned.
+    unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) };
+}
+
+/// The time of a thousand `operation`s by two processes at once.
+fn contended(operations: usize, pinned: bool, operation: impl Fn()) -> Duration {
+    let work = |core: usize| {
+        pin(pinned.then_some(core));
+        (0..operations).for_each(|_| operation());
+    };
+    per_operation((2 * operations).div_ceil(1000), || {
+        let children = [0, 1].map(|core| fork(|| work(core)));
+        children.into_iter().for_each(wait_for);
+    })
+}
+
 fn main() {
-    let shared = multiproc::Region::new(4096).unwrap();
-    let m = unsafe { shared.as_ptr() }.cast::<libc::pthread_mutex_t>();
-    unsafe {
-        let mut a = std::mem::zeroed();
-        libc::pthread_mutexattr_init(&mut a);
-        libc::pthread_mutexattr_setpshared(&mut a, libc::PTHREAD_PROCESS_SHARED);
-        libc::pthread_mutexattr_setrobust(&mut a, libc::PTHREAD_MUTEX_ROBUST);
-        if std::env::var_os("EC").is_some() {
-            libc::pthread_mutexattr_settype(&mut a, libc::PTHREAD_MUTEX_ERRORCHECK);
-        }
-        libc::pthread_mutex_init(m, &a);
+    let (lock, value, bare) = (Lock::new().unwrap(), Value::new(0_u64).unwrap(), Bare::new());
+    let by_lock = || drop(black_box(&lock).acquire().unwrap());
+    let by_try = || drop(black_box(&lock).try_acquire().unwrap().unwrap());
+    let by_hand = || {
+        bare.lock();
+        bare.unlock();
+    };
+    let add = || *black_box(&value).lock().unwrap() += 1;
+    let add_by_try = || *black_box(&value).try_lock().unwrap().unwrap() += 1;
+    let add_by_hand = || bare.add_one();
+
+    print_head();
+    // Many short turns: a disturbance then spoils a few of them, and the median stays.
+    let (n, turns) = (10_000, scaled(500));
+    let row = |name, target, ours: &dyn Fn(), hand: &dyn Fn()| {
+        compare(name, target, || of_a_thousand(n, ours), || of_a_thousand(n, hand), turns);
+    };
+    row("1000 x acquire, free", 1.35, &by_lock, &by_hand);
+    row("1000 x try_acquire, free", 1.35, &by_try, &by_hand);
+    row("1000 x value += 1", 1.35, &add, &add_by_hand);
+    row("1000 x value += 1, try_lock", 1.35, &add_by_try, &add_by_hand);
+    let counted = value.get().unwrap();
+    assert_eq!(counted as usize, 2 * n * (turns + 1));
+
+    let n = scaled(100_000);
+    for (name, pinned) in [("two processes", false), ("two pinned processes", true)] {
+        let row = |what: &str, ours: &dyn Fn(), hand: &dyn Fn()| {
+            let (ours, hand) = (|| contended(n, pinned, ours), || contended(n, pinned, hand));
+            compare(&format!("1000 x {what}, {name}"), 1.5, ours, hand, repeats());
+        };
+        row("acquire", &by_lock, &by_hand);
+        row("+= 1", &add, &add_by_hand);
     }
-    let lock = multiproc::Lock::new().unwrap();
-    let v = multiproc::Value::new(0u64).unwrap();
-    let n = 20_000;
-    let mut best = [f64::MAX; 4];
-    for _ in 0..300 {
-        let row = [
-            ns(n, || unsafe {
-                libc::pthread_mutex_lock(m);
-                libc::pthread_mutex_unlock(m);
-            }),
-            ns(n, || {
-                drop(black_box(&lock).acquire().unwrap());
-            }),
-            ns(n, || {
-                drop(black_box(&lock).try_acquire().unwrap());
-            }),
-            ns(n, || {
-                *black_box(&v).lock().unwrap() += 1;
-            }),
-        ];
-        for i in 0..4 {
-            best[i] = best[i].min(row[i]);
-        }
-    }
-    println!(
-        "bare {:.1} acquire {:.2} try {:.2} value {:.2}",
-        best[0],
-        best[1] / best[0],
-        best[2] / best[0],
-        best[3] / best[0]
-    );
+    let contended = 2 * 2 * n * (repeats() + 1);
+    assert_eq!(value.get().unwrap() as usize - counted as usize, contended, "no update is lost");
 }

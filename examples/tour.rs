@@ -86,6 +86,7 @@ fn say(lock: Lock, number: u32) -> mp::Result<()> {
 }
 
 fn negate(number: Value<f64>, array: Array<i32>) -> mp::Result<()> {
+    #[expect(clippy::approx_constant, reason = "Python's documentation has it so")]
     number.set(3.1415927)?;
     for item in array.lock()?.iter_mut() {
         *item = -*item;

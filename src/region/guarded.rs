@@ -5,7 +5,7 @@ use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Encoder, Error, Result};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Items and the lock they are borrowed under: their own, in the same mapping, or one that was given.
@@ -91,9 +91,15 @@ impl Head {
     }
 }
 
+impl<T: Plain> AsFd for Guarded<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.items.shared().as_fd()
+    }
+}
+
 impl<T: Plain> Encode for Guarded<T> {
     fn encode(&self, encoder: &mut Encoder<'_>) {
-        encoder.fd(self.items.shared().as_fd());
+        encoder.fd(self.as_fd());
         encoder.bytes(&[self.given.is_some().into()]);
         if let Some(given) = &self.given {
             given.encode(encoder);

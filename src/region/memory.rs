@@ -120,3 +120,41 @@ pub(super) fn reserve(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_could_shrink_or_be_sealed_further_is_refused() {
+        for seals in [0, memory::SEAL_SHRINK, memory::SEAL_SEAL, memory::SEAL_GROW] {
+            let fd = memory::memfd(c"multiproc-test").unwrap();
+            memory::set_size(fd.as_fd(), 4096).unwrap();
+            memory::add_seals(fd.as_fd(), seals).unwrap();
+            assert!(matches!(Memory::adopt_growable(fd), Err(Error::Corrupt { .. })), "{seals}");
+        }
+    }
+
+    #[test]
+    fn memory_is_taken_up_as_what_it_was_made_as() {
+        let fixed = Memory::new(10_000, 0).unwrap();
+        let copy = || fixed.as_fd().try_clone_to_owned().unwrap();
+        assert_eq!(Memory::adopt(copy()).unwrap().size(), 10_000);
+        assert!(!Memory::adopt_growable(copy()).unwrap().1);
+        assert!(fixed.reserve(0, 20_000).is_err(), "sealed against growing");
+
+        let growable = Memory::growable(10).unwrap();
+        growable.reserve(10, 90).unwrap();
+        assert_eq!((growable.size(), growable.current_size().unwrap()), (10, 100));
+        let copy = growable.as_fd().try_clone_to_owned().unwrap();
+        assert!(matches!(Memory::adopt(copy), Err(Error::Corrupt { .. })));
+        assert_ne!(fixed.identity().unwrap(), growable.identity().unwrap());
+    }
+
+    #[test]
+    fn more_than_the_machine_has_is_refused_before_it_is_tried() {
+        let refused = Memory::new(1 << 50, 1 << 50).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(sys::ENOMEM));
+        assert_eq!(Memory::new(1 << 50, 0).unwrap().size(), 1 << 50, "of holes");
+    }
+}

@@ -5,6 +5,7 @@ use crate::sys::pthread::{Acquired, Mutex};
 use crate::sys::time::Deadline;
 use crate::sys::{process, thread};
 use crate::{Error, Result, sys};
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -53,6 +54,22 @@ unsafe impl Share for RawLock {
     fn is_held(&self) -> bool {
         self.mutex.state().holder().is_some_and(thread::is_own)
     }
+}
+
+/// How many locks a thread may hold at a time: the kernel hands on no more than 2,048 of a thread
+/// that dies, and some may be mutexes of somebody else's.
+const MOST: u32 = 2_000;
+
+thread_local! {
+    /// The process, and how many locks this thread of it holds; a forked child's begins at none.
+    static HELD: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// How many locks this thread holds.
+#[inline]
+fn held(pid: u32) -> u32 {
+    let (of, count) = HELD.get();
+    if of == pid { count } else { 0 }
 }
 
 /// How long a contended wait lasts before it looks whether the holder it waits for exists.
@@ -128,11 +145,13 @@ impl RawLock {
     /// EINVAL stands for a mutex that must not be touched.
     #[inline]
     fn try_mutex(&self) -> io::Result<Acquired> {
-        if self.mutex.is_intact() {
-            self.mutex.try_lock()
-        } else {
-            Err(io::Error::from_raw_os_error(sys::EINVAL))
+        if !self.mutex.is_intact() {
+            return Err(io::Error::from_raw_os_error(sys::EINVAL));
         }
+        if held(process::id()) >= MOST {
+            return Err(io::Error::from_raw_os_error(sys::EAGAIN));
+        }
+        self.mutex.try_lock()
     }
 
     /// Goes on after a first try that was not answered by the lock.
@@ -157,10 +176,12 @@ impl RawLock {
             return Err(self.not_intact());
         }
         let state = self.mutex.state();
+        // A word that is not free and names nobody is none that the libc or the kernel writes.
         let tid = state.holder().unwrap_or(0);
         // Who acquired the lock through this code left its name: it holds the lock indeed, perhaps
         // from a pid namespace that this process cannot see into.
-        if state.is_free() || tid == self.holder.load(Ordering::Relaxed) as u32 {
+        let named = self.holder.load(Ordering::Relaxed) as u32;
+        if state.is_free() || (tid != 0 && tid == named) {
             return Ok(());
         }
         // The kernel takes the id of a thread that ends out of the word before the id can be found
@@ -198,6 +219,7 @@ impl RawLock {
     #[inline]
     fn guard(&self, mut owner_died: bool) -> RawLockGuard<'_> {
         let pid = process::id();
+        HELD.set((pid, held(pid) + 1));
         // Relaxed, here and below: the mutex orders what concerns anybody else.
         let tid = self.mutex.state().holder().unwrap_or(0);
         self.holder.store(u64::from(pid) << 32 | u64::from(tid), Ordering::Relaxed);
@@ -206,6 +228,24 @@ impl RawLock {
             owner_died = true;
         }
         RawLockGuard { lock: self, pid, owner_died, not_send: PhantomData }
+    }
+
+    /// Whether the calling thread holds the lock.
+    #[inline]
+    pub(crate) fn is_mine(&self) -> bool {
+        self.mutex.state().holder() == Some(process::thread_id())
+    }
+
+    /// The guard once more that was forgotten: for those who keep the lock while no guard exists. The
+    /// calling thread holds the lock.
+    #[inline]
+    pub(crate) fn resume(&self) -> RawLockGuard<'_> {
+        RawLockGuard { lock: self, pid: process::id(), owner_died: false, not_send: PhantomData }
+    }
+
+    /// The process that acquired the lock last and has not released it: a killed holder too.
+    pub(crate) fn last_holder(&self) -> u32 {
+        (self.holder.load(Ordering::Relaxed) >> 32) as u32
     }
 
     /// Whether somebody holds the lock at this moment; a holder that was killed holds it no more.
@@ -266,6 +306,7 @@ impl Drop for RawLockGuard<'_> {
     fn drop(&mut self) {
         // A copy made by fork must leave everything as it is.
         if self.is_own() {
+            HELD.set((self.pid, held(self.pid).saturating_sub(1)));
             self.lock.holder.store(0, Ordering::Relaxed);
             // Killed before the mutex is free: the kernel frees it, and the next acquirer is told.
             // The only refusal is EPERM, of a mutex whose word was scribbled over meanwhile.

@@ -7,7 +7,7 @@ use std::any::type_name;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, needs_drop};
 use std::ops::{Deref, Range};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -119,22 +119,25 @@ impl<T: Share> Shared<T> {
     /// # Errors
     /// * [`Error::Os`]: the system refused memory (ENOMEM, ENOSPC) or a descriptor (EMFILE).
     pub fn new(value: T) -> Result<Shared<T>> {
-        Shared::with_tail(value, type_name::<T>(), Inner::<T>::END)
+        Shared::moved(&value, type_name::<T>(), Inner::<T>::END, 0)
     }
 
     /// Moves `value` into new shared memory of `len` bytes or more; those behind the value are zero.
     /// `name` is of the type that knows what they are.
     pub(super) fn with_tail(value: T, name: &str, len: usize) -> Result<Shared<T>> {
-        Shared::with_tail_and_room(value, name, len, 0)
+        Shared::moved(&value, name, len, 0)
     }
 
     /// As [`new`](Self::new), with `room` bytes behind the value's pages: holes, until somebody reserves
     /// them in [`memory`](Self::memory) and maps them as an [`Area`](super::Area).
     pub(crate) fn with_room(value: T, room: u64) -> Result<Shared<T>> {
-        Shared::with_tail_and_room(value, type_name::<T>(), Inner::<T>::END, room)
+        Shared::moved(&value, type_name::<T>(), Inner::<T>::END, room)
     }
 
-    fn with_tail_and_room(value: T, name: &str, len: usize, room: u64) -> Result<Shared<T>> {
+    /// Makes the memory of a value that its caller then lets go of. It comes by reference because
+    /// thousands of locks are large, and each move would be one more copy on the stack.
+    fn moved(value: &T, name: &str, len: usize, room: u64) -> Result<Shared<T>> {
+        const { assert!(!needs_drop::<T>(), "a type in shared memory is never dropped") };
         debug_assert!(len >= Inner::<T>::END);
         let mapped = (len as u64).next_multiple_of(page_size() as u64);
         let size = mapped.checked_add(room).ok_or_else(|| Error::invalid("too much room"))?;
@@ -148,8 +151,9 @@ impl<T: Share> Shared<T> {
         };
         // SAFETY: the mapping begins with room for a header, page-aligned, that nobody else sees yet.
         unsafe { inner.header().write(header) };
-        // SAFETY: (shared-1) nobody else sees the place yet.
-        unsafe { inner.value().write(value) };
+        // SAFETY: (shared-1) nobody else sees the place yet. The original is not used again, and has
+        // nothing to drop.
+        unsafe { inner.value().copy_from_nonoverlapping(value, 1) };
         // SAFETY: (shared-1)
         unsafe { &*inner.value() }.settle()?;
         Ok(Shared { inner: Arc::new(inner) })

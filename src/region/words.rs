@@ -158,3 +158,47 @@ pub(super) unsafe fn store_plain<T: Plain>(to: *mut T, value: T) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_offset_and_length_copies_exactly_its_bytes() {
+        let pattern: Vec<u8> = (1..=24).collect();
+        for at in 0..WORD {
+            for len in 0..=24 {
+                let mut memory = [usize::MAX; 6];
+                let start = memory.as_mut_ptr().cast::<u8>().wrapping_add(at);
+                let len = len.min(size_of_val(&memory) - at);
+                // SAFETY: inside `memory`, by the line above, which this thread alone accesses.
+                unsafe { store(start, &pattern[..len]) };
+                let mut copy = vec![0; len];
+                // SAFETY: as above.
+                unsafe { load(start, &mut copy) };
+                assert_eq!(copy, &pattern[..len]);
+                let bytes: Vec<u8> = memory.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                assert!(bytes[..at].iter().all(|&byte| byte == 0xff));
+                assert!(bytes[at + len..].iter().all(|&byte| byte == 0xff));
+            }
+        }
+    }
+
+    #[test]
+    fn values_of_every_alignment_are_copied_whole() {
+        fn check<T: Plain + PartialEq + std::fmt::Debug>(before: T, after: T) {
+            let mut place = before;
+            // SAFETY: this thread's own variable.
+            assert_eq!(unsafe { load_plain(&raw const place) }, before);
+            // SAFETY: as above.
+            unsafe { store_plain(&raw mut place, after) };
+            assert_eq!(place, after);
+        }
+        check(1_u8, 2);
+        check([1_u8; 7], [2; 7]);
+        check([1_u16; 3], [2; 3]);
+        check([1.5_f32; 5], [2.5; 5]);
+        check(1.5_f64, 2.5);
+        check([1_u128; 3], [u128::MAX; 3]);
+    }
+}

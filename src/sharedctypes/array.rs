@@ -6,6 +6,7 @@ use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Encoder, Error, Lock, Plain, Result};
 use std::fmt;
 use std::ops::{Bound, Deref, DerefMut, Range, RangeBounds};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// Many values of one type in shared memory, under a lock of their own or one that was given.
@@ -233,6 +234,12 @@ impl<T: Plain + fmt::Debug> fmt::Debug for Array<T> {
             }
             Err(error) => write!(f, "<Array({error})>"),
         }
+    }
+}
+
+impl<T: Plain> AsFd for Array<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.items.as_fd()
     }
 }
 

@@ -6,6 +6,7 @@ use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Encoder, Error, Lock, Plain, Result};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::slice;
 use std::time::Duration;
 
@@ -53,7 +54,8 @@ impl<T: Plain> Value<T> {
     /// change one at a time.
     ///
     /// While the calling thread holds `lock`, itself or by another value's guard, borrowing this one is
-    /// [`Error::Deadlock`].
+    /// [`Error::Deadlock`]. That is what a plain [`Lock`] is asked for: under one that its holder may
+    /// acquire again, a second guard would borrow the same value exclusively a second time.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -147,6 +149,12 @@ impl<T: Plain + fmt::Debug> fmt::Debug for Value<T> {
             Ok(None) => write!(f, "<Value(owner={})>", owner_text(self.items.lock())),
             Err(error) => write!(f, "<Value({error})>"),
         }
+    }
+}
+
+impl<T: Plain> AsFd for Value<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.items.as_fd()
     }
 }
 

@@ -57,6 +57,7 @@ pub(crate) fn installed() -> io::Result<u64> {
     errno_result(unsafe { libc::sysinfo(info.as_mut_ptr()) })?;
     // SAFETY: the call succeeded, so it filled in the whole record.
     let info = unsafe { info.assume_init() };
+    #[allow(clippy::unnecessary_cast, reason = "they are 32 bits wide on 32-bit machines")]
     let units = (info.totalram as u64).saturating_add(info.totalswap as u64);
     Ok(units.saturating_mul(info.mem_unit.into()))
 }

@@ -1,6 +1,6 @@
 //! The running program: its image in memory, its arguments, its environment.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// What `getauxval` says of `key`, if the kernel passed it.
@@ -29,17 +29,15 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// `None` on a system whose kernel does not pass the program's headers.
+    /// `None` where the C library does not tell.
     pub(crate) fn find() -> Option<Image> {
-        let first = auxiliary(libc::AT_PHDR)? as *const ProgramHeader;
-        let count = auxiliary(libc::AT_PHNUM)?;
-        // SAFETY: the kernel passes the address and number of the headers of the program that it has
-        // mapped; they stay mapped, unchanged, for the life of the process.
-        let headers = unsafe { std::slice::from_raw_parts(first, count) };
-        let base = headers
-            .iter()
-            .find(|header| header.p_type == libc::PT_PHDR)
-            .map_or(0, |header| (first as usize).wrapping_sub(header.p_vaddr as usize));
+        let mut found = None;
+        // SAFETY: `first_object` has the signature that the call asks for, and `found` outlives it.
+        unsafe { libc::dl_iterate_phdr(Some(first_object), (&raw mut found).cast()) };
+        found
+    }
+
+    fn of(base: usize, headers: &[ProgramHeader]) -> Image {
         let range = |header: &ProgramHeader| {
             let start = base.wrapping_add(header.p_vaddr as usize);
             (start, start.saturating_add(header.p_filesz as usize))
@@ -57,7 +55,7 @@ impl Image {
             ];
             words.iter().for_each(|word| hash.add(&word.to_le_bytes()));
         }
-        let entry = auxiliary(libc::AT_ENTRY)?.wrapping_sub(base);
+        let entry = auxiliary(libc::AT_ENTRY).unwrap_or(base).wrapping_sub(base);
         hash.add(&(entry as u64).to_le_bytes());
         for (start, end) in headers.iter().filter(|h| h.p_type == libc::PT_NOTE).map(range) {
             if segments.iter().any(|&(from, to)| from <= start && end <= to) {
@@ -67,7 +65,7 @@ impl Image {
                 hash.add(note);
             }
         }
-        Some(Image { base, segments, fingerprint: hash.0 })
+        Image { base, segments, fingerprint: hash.0 }
     }
 
     /// Whether `len` bytes at `address` are all of the program's file.
@@ -75,6 +73,23 @@ impl Image {
         let Some(end) = address.checked_add(len) else { return false };
         self.segments.iter().any(|&(from, to)| from <= address && end <= to)
     }
+}
+
+/// Called with each object that is mapped, the program itself first: takes note of it and stops.
+extern "C" fn first_object(
+    info: *mut libc::dl_phdr_info,
+    _size: usize,
+    found: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: the C library passes a record that is filled in for the call.
+    let info = unsafe { &*info };
+    let count = usize::from(info.dlpi_phnum);
+    // SAFETY: it names the headers of an object that is mapped, and the program itself stays so.
+    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, count) };
+    let image = Image::of(info.dlpi_addr as usize, headers);
+    // SAFETY: `find` passes the address of its own variable, of this type.
+    unsafe { *found.cast::<Option<Image>>() = Some(image) };
+    1
 }
 
 /// FNV-1a, for identities that nobody tries to forge.
@@ -116,6 +131,17 @@ pub(crate) fn environment() -> Vec<CString> {
         .collect()
 }
 
+/// Sets or removes a variable of the environment. Called in a child alone, before its function runs.
+/// Neither name nor value are such as no variable can have.
+pub(crate) fn change_variable(name: &OsStr, value: Option<&OsStr>) {
+    match value {
+        // SAFETY: a child has one thread until its function runs; see `forget_variable`.
+        Some(value) => unsafe { std::env::set_var(name, value) },
+        // SAFETY: as above.
+        None => unsafe { std::env::remove_var(name) },
+    }
+}
+
 /// Takes a variable out of the environment. Called by `init` alone, which is the first thing that a
 /// child does.
 pub(crate) fn forget_variable(name: &str) {
@@ -123,6 +149,34 @@ pub(crate) fn forget_variable(name: &str) {
     // thread so far, or initialisers of the program have started some, which must not use the
     // environment without std's lock, as `init` documents.
     unsafe { std::env::remove_var(name) };
+}
+
+/// Runs [`init`](crate::init) before `main`, in a program whose `main` is not ours: a test binary or a
+/// benchmark under another harness. One line, outside of any function.
+///
+/// Children of such a program run before its `main` would, while the program's other initialisers may
+/// not have run. With musl, `std::env::args` is empty there.
+///
+/// # Examples
+/// ```
+/// multiproc::init_before_main!();
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! init_before_main {
+    () => {
+        #[used]
+        #[allow(unsafe_code)]
+        // SAFETY: the section holds pointers to functions that the C library calls, one after the
+        // other, before `main`; this is one, and what it ignores of their arguments is harmless.
+        #[unsafe(link_section = ".init_array")]
+        static MULTIPROC_INIT: extern "C" fn() = {
+            extern "C" fn run() {
+                $crate::init();
+            }
+            run
+        };
+    };
 }
 
 #[cfg(test)]

@@ -152,17 +152,6 @@ impl Mutex {
         State(self.word(FUTEX).load(Ordering::Relaxed))
     }
 
-    /// Overwrites a word, as a stray pointer in another process would.
-    #[cfg(test)]
-    pub(crate) fn scribble(&self, kind: Option<u32>, futex: Option<u32>) {
-        if let Some(kind) = kind {
-            self.word(KIND).store(kind, Ordering::Relaxed);
-        }
-        if let Some(futex) = futex {
-            self.word(FUTEX).store(futex, Ordering::Relaxed);
-        }
-    }
-
     /// Sorts every answer an acquiring call can give, for the plain, try and timed form alike.
     #[inline]
     fn sort(&self, code: i32) -> io::Result<Acquired> {
@@ -171,7 +160,12 @@ impl Mutex {
             libc::EBUSY | libc::ETIMEDOUT => Ok(Acquired::No),
             libc::EOWNERDEAD => {
                 // SAFETY: (mutex-1) EOWNERDEAD also means that this thread holds the mutex now.
-                code_result(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) })?;
+                let mended = code_result(unsafe { libc::pthread_mutex_consistent(self.as_ptr()) });
+                if mended.is_err() {
+                    // The word was scribbled over: whoever is refused must not hold the mutex.
+                    let _ = self.unlock();
+                }
+                mended?;
                 Ok(Acquired::OwnerDied)
             }
             code => Err(io::Error::from_raw_os_error(code)),
