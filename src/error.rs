@@ -136,6 +136,20 @@ pub enum Error {
     PoolClosed,
     /// The result was taken already.
     Taken,
+    /// The manager has no such object (any more): its last reference was given back.
+    NoSuchObject,
+    /// The manager's object has no method that is exported under this name.
+    NotExported {
+        /// The object's type.
+        object: Cow<'static, str>,
+    },
+    /// The proxy is of another interface than the manager's object.
+    InterfaceMismatch {
+        /// What the proxy was made for.
+        expected: String,
+        /// What the object has.
+        found: String,
+    },
 }
 
 impl Error {
@@ -230,6 +244,11 @@ impl fmt::Display for Error {
             Error::Cancelled => f.write_str("task was cancelled"),
             Error::PoolClosed => f.write_str("pool is closed"),
             Error::Taken => f.write_str("result was taken already"),
+            Error::NoSuchObject => f.write_str("the manager has no such object"),
+            Error::NotExported { object } => write!(f, "{object} exports no such method"),
+            Error::InterfaceMismatch { expected, found } => {
+                write!(f, "the proxy is for {expected}, the object is {found}")
+            }
         }
     }
 }

@@ -55,6 +55,7 @@ compile_error!("multiproc runs on Linux alone: it is made of memfd, pidfd, futex
 mod codec;
 mod connection;
 mod error;
+pub mod manager;
 pub mod pool;
 pub mod process;
 mod queue;
@@ -67,6 +68,7 @@ pub use codec::object::{self, Object};
 pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
 pub use connection::{Connection, pipe, pipe_one_way};
 pub use error::{Error, Result};
+pub use manager::Manager;
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
     ActiveChild, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process, StartMethod,

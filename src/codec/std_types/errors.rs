@@ -41,6 +41,9 @@ crate::__message! {
         Cancelled,
         PoolClosed,
         Taken,
+        NoSuchObject,
+        NotExported { object: Cow<'static, str> },
+        InterfaceMismatch { expected: String, found: String },
     }
 }
 

@@ -1,0 +1,14 @@
+//! Managers: objects in a server, used by this process and others.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod containers;
+mod own_types;
+
+multiproc::init_before_main!();
+
+use std::time::Duration;
+
+/// How long a test may take.
+const PATIENCE: Duration = Duration::from_secs(60);
