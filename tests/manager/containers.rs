@@ -17,7 +17,10 @@ fn a_list_does_what_pythons_does() {
     b.repeat(2).unwrap();
     assert_eq!(b.to_vec().unwrap(), [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
     assert_eq!(a.to_string(), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]");
-    assert_eq!((a.index(4).unwrap(), a.count(3).unwrap(), a.contains(99).unwrap()), (Some(4), 1, false));
+    assert_eq!(
+        (a.index(4).unwrap(), a.count(3).unwrap(), a.contains(99).unwrap()),
+        (Some(4), 1, false)
+    );
     assert!(a.remove(4).unwrap() && !a.remove(4).unwrap());
     assert_eq!(a.pop().unwrap(), 9);
     assert_eq!(a.pop_at(0).unwrap(), 0);
