@@ -136,6 +136,11 @@ pub enum Error {
     PoolClosed,
     /// The result was taken already.
     Taken,
+    /// The peer does not hold the same key, or does not speak the handshake at all.
+    AuthenticationError {
+        /// What it did.
+        reason: Cow<'static, str>,
+    },
     /// The manager has no such object (any more): its last reference was given back.
     NoSuchObject,
     /// The manager's object has no method that is exported under this name.
@@ -172,6 +177,10 @@ impl Error {
 
     pub(crate) fn invalid(reason: impl Into<Cow<'static, str>>) -> Error {
         Error::InvalidArgument { reason: reason.into() }
+    }
+
+    pub(crate) fn authentication(reason: impl Into<Cow<'static, str>>) -> Error {
+        Error::AuthenticationError { reason: reason.into() }
     }
 
     /// The same error once more, where it consists of few words; [`Error::Remote`] with its text for others.
@@ -244,6 +253,7 @@ impl fmt::Display for Error {
             Error::Cancelled => f.write_str("task was cancelled"),
             Error::PoolClosed => f.write_str("pool is closed"),
             Error::Taken => f.write_str("result was taken already"),
+            Error::AuthenticationError { reason } => write!(f, "authentication failed: {reason}"),
             Error::NoSuchObject => f.write_str("the manager has no such object"),
             Error::NotExported { object } => write!(f, "{object} exports no such method"),
             Error::InterfaceMismatch { expected, found } => {
@@ -273,6 +283,7 @@ impl From<Error> for io::Error {
             Error::Full | Error::Empty => io::ErrorKind::WouldBlock,
             Error::Eof | Error::TruncatedMessage => io::ErrorKind::UnexpectedEof,
             Error::Disconnected | Error::Closed => io::ErrorKind::BrokenPipe,
+            Error::AuthenticationError { .. } => io::ErrorKind::PermissionDenied,
             Error::Encode { .. } | Error::InvalidArgument { .. } => io::ErrorKind::InvalidInput,
             Error::Decode { .. } | Error::Corrupt { .. } | Error::MessageTooLong { .. } => {
                 io::ErrorKind::InvalidData

@@ -35,7 +35,8 @@
 //! |---|---|
 //! | processes | [`Process`], [`Child`], [`StartMethod`], [`current_process`], [`parent_process`], [`at_exit`] |
 //! | workers | [`Pool`], [`AsyncResult`], [`Imap`] |
-//! | messages | [`Queue`], [`Connection`], [`pipe`] |
+//! | messages | [`Queue`], [`Connection`], [`pipe`], [`wait`] |
+//! | strangers and other programs | [`Listener`], [`Client`], [`Address`], Python among them |
 //! | turns | [`Lock`] |
 //! | shared memory | [`Value`], [`Array`], [`Shared`], [`Region`], [`SharedBytes`] |
 //! | values as bytes | [`Encode`], [`Decode`], [`message!`], [`Object`] |
@@ -66,7 +67,11 @@ mod sys;
 
 pub use codec::object::{self, Object};
 pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
-pub use connection::{Connection, pipe, pipe_one_way};
+pub use connection::{
+    Address, Client, ClientBuilder, Connection, Credentials, Listener, ListenerBuilder,
+    MessageReader, MessageWriter, Peer, Peers, Refusal, Waitable, Watch, answer_challenge,
+    deliver_challenge, pipe, pipe_one_way, wait,
+};
 pub use error::{Error, Result};
 pub use manager::Manager;
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};

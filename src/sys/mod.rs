@@ -9,6 +9,7 @@
 pub(crate) mod fd;
 pub(crate) mod futex;
 pub(crate) mod limits;
+pub(crate) mod listen;
 pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod process;
@@ -45,9 +46,9 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
 
 /// The `errno` names that the other rooms sort errors by.
 pub(crate) use libc::{
-    EAGAIN, EBADF, EBUSY, ECHILD, ECONNREFUSED, ECONNRESET, EDEADLK, EEXIST, EFAULT, EINVAL,
-    EMFILE, EMSGSIZE, ENOENT, ENOMEM, ENOSYS, ENOTRECOVERABLE, EOWNERDEAD, EPERM, EPIPE, ESRCH,
-    ETIMEDOUT, ETOOMANYREFS,
+    EADDRINUSE, EAGAIN, EBADF, EBUSY, ECHILD, ECONNREFUSED, ECONNRESET, EDEADLK, EEXIST, EFAULT,
+    EINVAL, EMFILE, EMSGSIZE, ENFILE, ENOENT, ENOMEM, ENOSYS, ENOTRECOVERABLE, EOWNERDEAD, EPERM,
+    EPIPE, ESRCH, ETIMEDOUT, ETOOMANYREFS,
 };
 
 #[cfg(test)]

@@ -265,7 +265,7 @@ pub(crate) fn send_room(socket: BorrowedFd<'_>) -> io::Result<usize> {
 }
 
 /// `getsockopt(SOL_SOCKET, option)` for an option that is one number.
-fn number(socket: BorrowedFd<'_>, option: i32) -> io::Result<i32> {
+pub(crate) fn number(socket: BorrowedFd<'_>, option: i32) -> io::Result<i32> {
     let mut number = 0i32;
     let mut len = std::mem::size_of::<i32>() as libc::socklen_t;
     // SAFETY: `number` is writable for `len` bytes.

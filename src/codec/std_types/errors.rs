@@ -41,6 +41,7 @@ crate::__message! {
         Cancelled,
         PoolClosed,
         Taken,
+        AuthenticationError { reason: Cow<'static, str> },
         NoSuchObject,
         NotExported { object: Cow<'static, str> },
         InterfaceMismatch { expected: String, found: String },
