@@ -1,6 +1,7 @@
 //! The one error type of the crate.
 
 use crate::process::ExitStatus;
+use crate::sync::BarrierBreak;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
@@ -136,6 +137,16 @@ pub enum Error {
     PoolClosed,
     /// The result was taken already.
     Taken,
+    /// A count is as high as it may be.
+    Overflow {
+        /// Of what.
+        what: Cow<'static, str>,
+    },
+    /// The barrier broke while this party waited, or was broken before.
+    BrokenBarrierError {
+        /// What broke it.
+        cause: BarrierBreak,
+    },
     /// The peer does not hold the same key, or does not speak the handshake at all.
     AuthenticationError {
         /// What it did.
@@ -173,6 +184,10 @@ impl Error {
 
     pub(crate) fn corrupt(what: impl Into<Cow<'static, str>>) -> Error {
         Error::Corrupt { what: what.into() }
+    }
+
+    pub(crate) fn overflow(what: impl Into<Cow<'static, str>>) -> Error {
+        Error::Overflow { what: what.into() }
     }
 
     pub(crate) fn invalid(reason: impl Into<Cow<'static, str>>) -> Error {
@@ -253,6 +268,8 @@ impl fmt::Display for Error {
             Error::Cancelled => f.write_str("task was cancelled"),
             Error::PoolClosed => f.write_str("pool is closed"),
             Error::Taken => f.write_str("result was taken already"),
+            Error::Overflow { what } => write!(f, "too many {what}"),
+            Error::BrokenBarrierError { cause } => write!(f, "barrier is broken: {cause}"),
             Error::AuthenticationError { reason } => write!(f, "authentication failed: {reason}"),
             Error::NoSuchObject => f.write_str("the manager has no such object"),
             Error::NotExported { object } => write!(f, "{object} exports no such method"),

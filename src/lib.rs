@@ -37,7 +37,7 @@
 //! | workers | [`Pool`], [`AsyncResult`], [`Imap`] |
 //! | messages | [`Queue`], [`Connection`], [`pipe`], [`wait`] |
 //! | strangers and other programs | [`Listener`], [`Client`], [`Address`], Python among them |
-//! | turns | [`Lock`] |
+//! | turns | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
 //! | shared memory | [`Value`], [`Array`], [`Shared`], [`Region`], [`SharedBytes`] |
 //! | values as bytes | [`Encode`], [`Decode`], [`message!`], [`Object`] |
 //!
@@ -83,7 +83,10 @@ pub use process::{
 pub use queue::{Builder as QueueBuilder, Iter as QueueIter, Queue};
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
 pub use sharedctypes::{Array, ArrayGuard, Value, ValueGuard};
-pub use sync::{Lock, LockGuard};
+pub use sync::{
+    Barrier, BarrierBreak, BarrierBuilder, BoundedSemaphore, Condition, ConditionGuard, Event,
+    Lock, LockGuard, Permit, RLock, RLockGuard, RawSemaphore, Semaphore,
+};
 
 /// What the macros of this crate expand to, and nobody else should name.
 #[doc(hidden)]

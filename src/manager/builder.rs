@@ -1,6 +1,5 @@
 //! What a manager will be.
 
-use super::address::Address;
 use super::client::Client;
 use super::home::{Home, Make};
 use super::place::{Door, Place};
@@ -8,10 +7,11 @@ use super::server::{Server, allow_many_descriptors};
 use super::types::{Limits, Names};
 use super::{Managed, Manager, Owner};
 use crate::codec::Payload;
+use crate::connection::Key;
 use crate::process::panics::{self, Report};
 use crate::process::target::{CallOnce, EntryPoint, Location, Target};
 use crate::process::{Process, StartMethod, start_method};
-use crate::{Connection, Decode, Decoder, Encode, Error, Result, pipe, sys};
+use crate::{Address, Connection, Decode, Decoder, Encode, Error, Result, pipe, sys};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ crate::message! {
 /// ```
 #[must_use = "there is no manager until `start` is called"]
 pub struct ManagerBuilder {
-    address: Option<Address>,
+    address: Option<Result<Address>>,
     key: Option<Vec<u8>>,
     method: Option<StartMethod>,
     shutdown_timeout: Duration,
@@ -80,8 +80,12 @@ impl ManagerBuilder {
 
     /// Where the server listens. By default on a Unix socket without a file, for the processes of this
     /// program alone.
-    pub fn address(mut self, address: impl Into<Address>) -> ManagerBuilder {
-        self.address = Some(address.into());
+    pub fn address<A>(mut self, address: A) -> ManagerBuilder
+    where
+        A: TryInto<Address>,
+        Error: From<A::Error>,
+    {
+        self.address = Some(address.try_into().map_err(Error::from));
         self
     }
 
@@ -172,8 +176,8 @@ impl ManagerBuilder {
         let (ours, theirs) = pipe()?;
         let plan = Plan {
             control: theirs,
-            address: self.address.unwrap_or(Address::Abstract(Vec::new())),
-            key: key.clone(),
+            address: self.address.unwrap_or(Ok(Address::Abstract(Vec::new())))?,
+            key: key.bytes().to_vec(),
             limits: self.limits,
             names: located(self.names)?,
             initializer: self.initializer.transpose()?,
@@ -213,19 +217,19 @@ impl ManagerBuilder {
         if let Some(task) = self.initializer.transpose()? {
             task.run()?;
         }
-        let address = self.address.unwrap_or(Address::Abstract(Vec::new()));
+        let address = self.address.unwrap_or(Ok(Address::Abstract(Vec::new())))?;
         let names = Names::new(located(self.names)?);
-        let (server, address) = open(&address, key, self.limits, names, None)?;
+        let (server, address) = open(address, key, self.limits, names, None)?;
         Ok(ManagerServer { server, address })
     }
 
-    fn key_or_random(&self) -> Result<Vec<u8>> {
+    fn key_or_random(&self) -> Result<Key> {
         match &self.key {
-            Some(key) => Ok(key.clone()),
+            Some(key) => Ok(Key::new(&key[..])),
             None => {
                 let mut key = vec![0; 32];
                 sys::random::fill(&mut key).map_err(Error::os("getrandom"))?;
-                Ok(key)
+                Ok(Key::new(key))
             }
         }
     }
@@ -276,14 +280,15 @@ impl ManagerServer {
 }
 
 fn open(
-    address: &Address,
-    key: Vec<u8>,
+    address: Address,
+    key: Key,
     limits: Limits,
     names: Names,
     owner: Option<OwnedFd>,
 ) -> Result<(Server, Address)> {
     allow_many_descriptors();
-    let (door, address) = Door::open(address)?;
+    let door = Door::open(address)?;
+    let address = door.address().clone();
     let server = sys::random::u64().map_err(Error::os("getrandom"))? | 1;
     let place = Arc::new(Place { server, address: address.clone(), key });
     Server::new(Home::new(place), door, owner, limits, names).map(|server| (server, address))
@@ -300,7 +305,7 @@ fn serve_child(plan: Plan) -> Result<()> {
     }
     let owner = sys::fd::dup(std::os::fd::AsFd::as_fd(&control))
         .map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
-    match open(&address, key, limits, Names::new(names), Some(owner)) {
+    match open(address, Key::new(key), limits, Names::new(names), Some(owner)) {
         Ok((mut server, address)) => {
             control.send(&Ok::<Address, Error>(address))?;
             server.run()

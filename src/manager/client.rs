@@ -1,7 +1,7 @@
 //! A process as a client: its sockets to one server, and what it has there.
 
 use super::frames::{Filled, Inbox, Outbox};
-use super::place::{Place, dial};
+use super::place::Place;
 use super::protocol::{self, Greeting, Kind, LENGTH, Request, Welcome};
 use crate::codec::Payload;
 use crate::{Decode, Encode, Error, Result, sys};
@@ -184,7 +184,7 @@ impl Client {
 impl Link {
     /// Connects and greets.
     fn open(place: &Place, secret: [u8; 16]) -> Result<(Link, Welcome)> {
-        let socket = dial(&place.address)?;
+        let socket = place.dial()?;
         let mut link = Link { socket, inbox: Inbox::default(), outbox: Outbox::default() };
         link.outbox.push(|out| out.bytes.extend(Greeting { secret }.to_frame()));
         link.flush()?;

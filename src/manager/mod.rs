@@ -46,7 +46,6 @@
 //! | 9 | asks for the first error of requests that wanted no reply | | |
 //! | 10 | runs a function of the program on an object | the function, its arguments | the function's |
 
-mod address;
 mod builder;
 mod client;
 mod dispatch;
@@ -63,7 +62,6 @@ mod server;
 mod session;
 mod types;
 
-pub use address::Address;
 pub use builder::{ManagerBuilder, ManagerServer};
 pub use objects::*;
 pub use pipeline::{Batch, Later, Mode, Now, Pending, Posted};
@@ -71,9 +69,10 @@ pub use protocol::method_number;
 pub use proxy::{Handle, Proxy, object_id};
 pub use served::{Call, Managed, Served, Ticket, Waits};
 
+use crate::connection::Key;
 use crate::process::Child;
 use crate::process::target::{EntryPoint, Target};
-use crate::{Connection, Decode, Encode, Error, ExitStatus, Result, sys};
+use crate::{Address, Connection, Decode, Encode, Error, ExitStatus, Result, sys};
 use client::Client;
 use home::{Home, Make};
 use place::Place;
@@ -151,9 +150,15 @@ impl Manager {
     ///
     /// # Errors
     /// * [`Error::Os`] (`connect`): nobody listens there.
+    /// * [`Error::AuthenticationError`]: the server's key is another one.
     /// * [`Error::Disconnected`]: the server has no place for another client.
-    pub fn connect(address: impl Into<Address>, authkey: &[u8]) -> Result<Manager> {
-        let place = Place { server: 0, address: address.into(), key: authkey.to_vec() };
+    /// * [`Error::InvalidArgument`]: the address is none.
+    pub fn connect<A>(address: A, authkey: &[u8]) -> Result<Manager>
+    where
+        A: TryInto<Address>,
+        Error: From<A::Error>,
+    {
+        let place = Place { server: 0, address: address.try_into()?, key: Key::new(authkey) };
         Ok(Manager { client: Client::of(&Arc::new(place))?, owner: None })
     }
 

@@ -1,21 +1,21 @@
-//! Where a server is, and how to get in.
+//! Where a server is, how to get in, and who is at the door.
 
-use super::address::Address;
-use crate::{Error, Result, sys};
+use crate::connection::{Bound, Handshake, Key, Peers, Secret, bind};
+use crate::sys::time::Deadline;
+use crate::sys::{self, listen, socket};
+use crate::{Address, Client, Connection, Error, Result};
 use std::fmt;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
 
 /// A server: its number, its address and its key.
 pub(crate) struct Place {
-    /// Random: no two servers have the same.
+    /// Random: no two servers have the same. Zero where it is not known yet.
     pub(super) server: u64,
     pub(super) address: Address,
-    pub(super) key: Vec<u8>,
+    pub(super) key: Key,
 }
 
 impl fmt::Debug for Place {
@@ -24,99 +24,106 @@ impl fmt::Debug for Place {
     }
 }
 
+impl Place {
+    /// Connects, and does the handshake.
+    pub(super) fn dial(&self) -> Result<OwnedFd> {
+        let client = Client::builder().authkey(self.key.bytes());
+        let socket = client
+            .connect(&self.address)
+            .map_err(|error| match error {
+                Error::Eof | Error::TruncatedMessage => Error::Disconnected,
+                other => other,
+            })?
+            .into_fd()
+            .map_err(|_| Error::authentication("the peer sent more than the handshake"))?;
+        if let Address::Tcp { .. } = self.address {
+            socket::keep_alive(socket.as_fd()).map_err(Error::os("setsockopt(SO_KEEPALIVE)"))?;
+        }
+        Ok(socket)
+    }
+}
+
+/// How many clients may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
 /// A socket that takes a server's clients.
 #[derive(Debug)]
-pub(super) enum Door {
-    Unix(UnixListener, Option<PathBuf>),
-    Tcp(TcpListener),
-}
+pub(super) struct Door(Bound);
 
 impl Door {
-    /// Listens at `address`, and says where that is.
-    pub(super) fn open(address: &Address) -> Result<(Door, Address)> {
-        match address {
-            Address::Unix(path) => {
-                let listener = UnixListener::bind(path).map_err(Error::os("bind"))?;
-                Ok((Door::Unix(listener, Some(path.clone())).nonblocking()?, address.clone()))
-            }
-            Address::Abstract(name) => {
-                let name = match &name[..] {
-                    b"" => {
-                        let number = sys::random::u64().map_err(Error::os("getrandom"))?;
-                        format!("multiproc-{number:016x}").into_bytes()
-                    }
-                    name => name.to_vec(),
-                };
-                let place = SocketAddr::from_abstract_name(&name).map_err(Error::os("bind"))?;
-                let listener = UnixListener::bind_addr(&place).map_err(Error::os("bind"))?;
-                Ok((Door::Unix(listener, None).nonblocking()?, Address::Abstract(name)))
-            }
-            Address::Tcp { host, port } => {
-                let listener = TcpListener::bind((&host[..], *port)).map_err(Error::os("bind"))?;
-                let port = listener.local_addr().map_err(Error::os("getsockname"))?.port();
-                Ok((Door::Tcp(listener).nonblocking()?, Address::Tcp { host: host.clone(), port }))
+    /// Listens at `address`.
+    pub(super) fn open(address: Address) -> Result<Door> {
+        bind(address, BACKLOG).map(Door)
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> &Address {
+        &self.0.address
+    }
+
+    /// Who has connected; none if nobody waits. The kernel says whose process it is, on a Unix socket:
+    /// other users do not get as far as the handshake.
+    pub(super) fn accept(&self, key: &Key) -> io::Result<Option<Stranger>> {
+        loop {
+            let socket = match listen::accept(self.0.socket.as_fd()) {
+                Ok(socket) => socket,
+                Err(error) if error.raw_os_error() == Some(sys::EAGAIN) => return Ok(None),
+                Err(error) if listen::is_clients_fault(error.raw_os_error()) => continue,
+                Err(error) => return Err(error),
+            };
+            if let Some(stranger) = self.receive(socket, key) {
+                return Ok(Some(stranger));
             }
         }
     }
-}
 
-impl Door {
-    /// Who has connected; none if nobody waits.
-    pub(super) fn accept(&self) -> io::Result<Option<OwnedFd>> {
-        let accepted = match self {
-            Door::Unix(listener, _) => listener.accept().map(|(socket, _)| socket.into()),
-            Door::Tcp(listener) => listener.accept().map(|(socket, _)| {
-                let _ = socket.set_nodelay(true);
-                socket.into()
-            }),
+    /// A client that may come as far as the handshake.
+    fn receive(&self, socket: OwnedFd, key: &Key) -> Option<Stranger> {
+        let connection = if let Address::Tcp { .. } = self.0.address {
+            let stream = TcpStream::from(socket);
+            stream.set_nodelay(true).ok()?;
+            socket::keep_alive(stream.as_fd()).ok()?;
+            Connection::from(stream)
+        } else {
+            Connection::from(UnixStream::from(socket))
         };
-        match accepted {
-            Ok(socket) => Ok(Some(socket)),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted => Ok(None),
-                _ => Err(error),
-            },
-        }
-    }
-
-    /// The file of a socket that has one goes with its listener.
-    pub(super) fn remove(&self) {
-        if let Door::Unix(_, Some(path)) = self {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-
-    fn nonblocking(self) -> Result<Door> {
-        match &self {
-            Door::Unix(listener, _) => listener.set_nonblocking(true),
-            Door::Tcp(listener) => listener.set_nonblocking(true),
-        }
-        .map_err(Error::os("fcntl(O_NONBLOCK)"))?;
-        Ok(self)
+        let allowed = connection.peer().is_ok_and(|peer| Peers::SameUser.allow(&peer));
+        let secret = Secret { key: key.clone(), legacy_md5: false };
+        allowed.then(|| Stranger { connection, handshake: Handshake::accepting(secret) })
     }
 }
 
 impl AsFd for Door {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Door::Unix(listener, _) => listener.as_fd(),
-            Door::Tcp(listener) => listener.as_fd(),
-        }
+        self.0.socket.as_fd()
     }
 }
 
-/// Connects to `address`.
-pub(super) fn dial(address: &Address) -> Result<OwnedFd> {
-    match address {
-        Address::Unix(path) => Ok(UnixStream::connect(path).map_err(Error::os("connect"))?.into()),
-        Address::Abstract(name) => {
-            let place = SocketAddr::from_abstract_name(name).map_err(Error::os("connect"))?;
-            Ok(UnixStream::connect_addr(&place).map_err(Error::os("connect"))?.into())
+/// A client that has not proved yet that it holds the key.
+#[derive(Debug)]
+pub(super) struct Stranger {
+    connection: Connection,
+    handshake: Handshake,
+}
+
+impl Stranger {
+    /// Goes as far as it can go without waiting; whether the handshake is done.
+    pub(super) fn advance(&mut self) -> Result<bool> {
+        match self.handshake.advance(&self.connection, Deadline::now()) {
+            Ok(()) => Ok(true),
+            Err(Error::TimeoutError) => Ok(false),
+            Err(error) => Err(error),
         }
-        Address::Tcp { host, port } => {
-            let stream = TcpStream::connect((&host[..], *port)).map_err(Error::os("connect"))?;
-            stream.set_nodelay(true).map_err(Error::os("setsockopt(TCP_NODELAY)"))?;
-            Ok(stream.into())
-        }
+    }
+
+    /// The socket of a client that is none any more.
+    pub(super) fn into_socket(self) -> Option<OwnedFd> {
+        self.connection.into_fd().ok()
+    }
+}
+
+impl AsFd for Stranger {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
     }
 }

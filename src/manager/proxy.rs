@@ -1,14 +1,14 @@
 //! References to objects, and what all proxies have in common.
 
-use super::address::Address;
 use super::client::Client;
 use super::home::{Home, Ledger, Note, Visit};
 use super::place::Place;
 use super::protocol::{self, Kind, LENGTH, Request};
 use super::served::{Managed, Served};
 use crate::codec::Payload;
+use crate::connection::Key;
 use crate::process::target::EntryPoint;
-use crate::{Decode, Decoder, Encode, Encoder, Result};
+use crate::{Address, Decode, Decoder, Encode, Encoder, Result};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -179,7 +179,7 @@ impl Encode for Handle {
         let Place { server, address, key } = &*self.0.place;
         (self.id(), session, server).encode(encoder);
         let to_client = matches!(address, Address::Tcp { .. }) && self.home().is_some();
-        (address, if to_client { &[] } else { &key[..] }).encode(encoder);
+        (address, if to_client { &[] } else { key.bytes() }).encode(encoder);
     }
 }
 
@@ -192,7 +192,7 @@ impl Decode for Handle {
             home.ledger.add(Note::Take { object, from });
             return Ok(Handle::of_server(&home, object));
         }
-        let client = Client::of(&Arc::new(Place { server, address, key }))?;
+        let client = Client::of(&Arc::new(Place { server, address, key: Key::new(key) }))?;
         client.exchange::<u64, ()>(Request::new(Kind::Take, object), &from)?;
         Ok(Handle::of_client(client, object))
     }

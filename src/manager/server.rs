@@ -2,7 +2,7 @@
 
 use super::frames::Filled;
 use super::home::{Entry, Home};
-use super::place::Door;
+use super::place::{Door, Stranger};
 use super::protocol::STRANGERS_MOST;
 use super::served::{Ticket, Waits};
 use super::session::{Channel, Session};
@@ -59,7 +59,9 @@ pub(super) struct Server {
     next_key: u64,
     pub(super) channels: HashMap<u64, Channel>,
     /// Those of the channels that have not greeted, the oldest first.
-    strangers: VecDeque<u64>,
+    waiting: VecDeque<u64>,
+    /// Those of them that have not proved that they hold the key.
+    strangers: HashMap<u64, Stranger>,
     pub(super) sessions: HashMap<u64, Session>,
     pub(super) secrets: HashMap<[u8; 16], u64>,
     pub(super) parked: HashMap<Ticket, Parked>,
@@ -91,7 +93,8 @@ impl Server {
             epoll,
             next_key: FIRST_CHANNEL,
             channels: HashMap::new(),
-            strangers: VecDeque::new(),
+            waiting: VecDeque::new(),
+            strangers: HashMap::new(),
             sessions: HashMap::new(),
             secrets: HashMap::new(),
             parked: HashMap::new(),
@@ -122,8 +125,8 @@ impl Server {
     /// Accepts all who wait.
     fn let_in(&mut self) -> Result<()> {
         loop {
-            match self.door.accept() {
-                Ok(Some(socket)) => self.welcome(socket)?,
+            match self.door.accept(&self.home.place.key) {
+                Ok(Some(stranger)) => self.welcome(stranger),
                 Ok(None) => return Ok(()),
                 // No descriptor is left: the queue would be reported again and again.
                 Err(_) => {
@@ -136,35 +139,49 @@ impl Server {
     }
 
     /// A client that has just connected; there are only so many places.
-    fn welcome(&mut self, socket: OwnedFd) -> Result<()> {
-        if self.channels.len() >= self.limits.connections {
-            return Ok(());
+    fn welcome(&mut self, stranger: Stranger) {
+        if self.channels.len() + self.strangers.len() >= self.limits.connections {
+            return;
         }
-        if self.strangers.len() >= self.limits.strangers {
-            if let Some(oldest) = self.strangers.pop_front() {
+        if self.waiting.len() >= self.limits.strangers {
+            if let Some(oldest) = self.waiting.pop_front() {
                 self.close(oldest);
             }
         }
         let key = self.next_key;
         self.next_key += 1;
-        if self.epoll.add(socket.as_fd(), key).is_err() {
-            return Ok(());
+        if self.epoll.add(stranger.as_fd(), key).is_err() {
+            return;
         }
-        self.channels.insert(key, Channel::new(key, socket));
-        self.strangers.push_back(key);
+        self.waiting.push_back(key);
         if let Some(until) = Instant::now().checked_add(self.limits.handshake_timeout) {
             self.timers.insert((until, Timer::Stranger(key)));
         }
-        Ok(())
+        self.meet(key, stranger);
+    }
+
+    /// Goes on with a handshake; who has the key becomes a channel.
+    fn meet(&mut self, key: u64, mut stranger: Stranger) {
+        match stranger.advance() {
+            Ok(false) => drop(self.strangers.insert(key, stranger)),
+            Ok(true) => match stranger.into_socket() {
+                Some(socket) => drop(self.channels.insert(key, Channel::new(key, socket))),
+                None => self.is_known_now(key),
+            },
+            Err(_) => self.is_known_now(key),
+        }
     }
 
     /// Takes note that a channel has greeted.
     pub(super) fn is_known_now(&mut self, key: u64) {
-        self.strangers.retain(|stranger| *stranger != key);
+        self.waiting.retain(|waiting| *waiting != key);
     }
 
     /// Does what is to be done for a channel, and for those whose calls this has answered.
     fn attend(&mut self, key: u64, read: bool) {
+        if let Some(stranger) = self.strangers.remove(&key) {
+            return self.meet(key, stranger);
+        }
         self.attend_one(key, read);
         while let Some(key) = self.woken.pop() {
             self.attend_one(key, false);
@@ -241,6 +258,8 @@ impl Server {
     }
 
     fn close(&mut self, key: u64) {
+        drop(self.strangers.remove(&key));
+        self.is_known_now(key);
         if let Some(channel) = self.channels.remove(&key) {
             self.bury(channel);
         }
@@ -320,7 +339,7 @@ impl Server {
             match timer {
                 Timer::Ticket(ticket) => self.time_out(ticket),
                 Timer::Stranger(key) => {
-                    if self.strangers.contains(&key) {
+                    if self.waiting.contains(&key) {
                         self.close(key);
                     }
                 }
@@ -359,12 +378,6 @@ impl Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("door", &self.door).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.door.remove();
     }
 }
 
