@@ -221,10 +221,6 @@ impl Link {
         self.outbox.len()
     }
 
-    /// Forgets what was to be sent.
-    pub(super) fn forget_unsent(&mut self) {
-        self.outbox.clear();
-    }
 
     /// Sends all there is to send.
     pub(super) fn flush(&mut self) -> Result<()> {

@@ -54,19 +54,19 @@
 /// ```
 #[macro_export]
 macro_rules! managed {
-    ($(#[$meta:meta])* $vis:vis impl $object:ident as $proxy:ident $(= $kind:literal)? { $($methods:tt)* }) => {
+    ($(#[$meta:meta])* $vis:vis impl $object:ident as $proxy:ident $(= $kind:literal)? $([$waits:ident])? { $($methods:tt)* }) => {
         $crate::__managed! {
             [$(#[$meta])* $vis] $object [] $proxy
-            ($crate::__managed!(@kind $object $($kind)?)) { $($methods)* }
+            ($crate::__managed!(@kind $object $($kind)?)) [$($waits)?] { $($methods)* }
         }
     };
     ($(#[$meta:meta])* $vis:vis impl<
         $($type:ident $(: $($bound:ident)::+ $(+ $($more:ident)::+)*)?),* $(,)?
-    > $object:ident as $proxy:ident $(= $kind:literal)? { $($methods:tt)* }) => {
+    > $object:ident as $proxy:ident $(= $kind:literal)? $([$waits:ident])? { $($methods:tt)* }) => {
         $crate::__managed! {
             [$(#[$meta])* $vis] $object
             [$(($type [$($($bound)::+ $(+ $($more)::+)*)?]))*]
-            $proxy ($crate::__managed!(@kind $object $($kind)?)) { $($methods)* }
+            $proxy ($crate::__managed!(@kind $object $($kind)?)) [$($waits)?] { $($methods)* }
         }
     };
 }
@@ -75,7 +75,7 @@ macro_rules! managed {
 #[macro_export]
 macro_rules! __managed {
     ([$(#[$meta:meta])* $vis:vis] $object:ident [$(($type:ident [$($bounds:tt)*]))*]
-    $proxy:ident ($kind:expr) { $(
+    $proxy:ident ($kind:expr) [$($waits:ident)?] { $(
         $(#[$about:meta])*
         fn $method:ident (& $($receiver:ident)+ $(, $($arguments:tt)*)?) $($throws:ident)? $(-> $result:ty)?;
     )* }) => {
@@ -161,6 +161,8 @@ macro_rules! __managed {
                 } )*
                 ::core::result::Result::Err(call.not_exported($kind))
             }
+
+            $crate::__managed! { @waits $($waits)? }
         }
 
         impl<$($type: $crate::Encode + $crate::Decode + 'static + $($bounds)*,)*> $crate::manager::Managed
@@ -228,6 +230,22 @@ macro_rules! __managed {
         }
     };
 
+    (@waits) => {};
+    (@waits waits) => {
+        fn withdraw(
+            &mut self,
+            ticket: $crate::manager::Ticket,
+            timed_out: bool,
+            waits: &mut $crate::manager::Waits,
+        ) {
+            $crate::manager::Waiting::call_ended(self, ticket, timed_out, waits);
+        }
+
+        fn session_ended(&mut self, session: u64, waits: &mut $crate::manager::Waits) {
+            $crate::manager::Waiting::holder_ended(self, session, waits);
+        }
+    };
+
     (@kind $object:ident) => { ::core::stringify!($object) };
     (@kind $object:ident $kind:literal) => { $kind };
 
@@ -276,6 +294,14 @@ macro_rules! __managed {
         [$name:ident : $type:ty $(, $($rest:tt)*)?]) => {
         $crate::__managed! {
             @serve $this $call $method $throws [$($done)* ($name [$type] [])] [$($($rest)*)?]
+        }
+    };
+    // A method that answers by itself, now or later.
+    (@serve $this:ident $call:ident $method:ident [waits] [$(($name:ident [$type:ty] [$($lend:tt)?]))*] []) => {
+        {
+            #[allow(unused_variables)]
+            let ($($name,)*) = $call.arguments::<($($type,)*)>()?;
+            return $this.$method($call $(, $($lend)? $name)*);
         }
     };
     (@serve $this:ident $call:ident $method:ident $throws:tt [$(($name:ident [$type:ty] [$($lend:tt)?]))*] []) => {

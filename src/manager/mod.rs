@@ -67,7 +67,7 @@ pub use objects::*;
 pub use pipeline::{Batch, Later, Mode, Now, Pending, Posted};
 pub use protocol::method_number;
 pub use proxy::{Handle, Proxy, object_id};
-pub use served::{Call, Managed, Served, Ticket, Waits};
+pub use served::{Call, Managed, Served, Ticket, Waiting, Waits};
 
 use crate::connection::Key;
 use crate::process::Child;

@@ -41,6 +41,18 @@ pub trait Served: 'static {
     }
 }
 
+/// What an object does in which calls wait.
+#[doc(hidden)]
+pub trait Waiting {
+    /// As [`Served::withdraw`].
+    fn call_ended(&mut self, ticket: Ticket, timed_out: bool, waits: &mut Waits);
+
+    /// As [`Served::session_ended`].
+    fn holder_ended(&mut self, session: u64, waits: &mut Waits) {
+        let _ = (session, waits);
+    }
+}
+
 /// A type whose values a manager can hold, with the proxy that stands for them.
 ///
 /// [`managed!`](crate::managed) implements it.
@@ -100,7 +112,7 @@ impl Call<'_> {
     }
 
     /// The client's session.
-    pub(super) fn session(&self) -> u64 {
+    pub(in crate::manager) fn session(&self) -> u64 {
         self.session
     }
 
