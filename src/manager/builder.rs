@@ -199,7 +199,7 @@ impl ManagerBuilder {
                 return Err(Error::StartTimeout);
             }
             // It ended before it could say anything: how, it tells who joins it.
-            Err(error) => return child.join().and(Err(error)),
+            Err(error) => return child.join()?.and(Err(error)),
         };
         let place = Arc::new(Place { server: 0, address, key });
         let client = Client::of(&place)?;

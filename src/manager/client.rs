@@ -221,7 +221,6 @@ impl Link {
         self.outbox.len()
     }
 
-
     /// Sends all there is to send.
     pub(super) fn flush(&mut self) -> Result<()> {
         self.outbox.flush(self.socket.as_fd(), true).map(drop)

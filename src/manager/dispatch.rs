@@ -273,14 +273,16 @@ impl Server {
 
     /// What there is, in CPython's form.
     fn describe(&self) -> String {
-        let mut lines: Vec<_> = Vec::new();
+        let (sessions, channels) = (self.secrets.len(), self.channels.len() + 1);
+        let parked = self.parked.len();
+        let mut lines = vec![format!("sessions={sessions} channels={channels} parked={parked}")];
         for (id, entry) in self.home.objects.borrow().iter() {
             let mut line = String::new();
             let _ = write!(line, "  {id:016x}:       refcount={}", entry.references.get());
             let _ = write!(line, "\n    {}", entry.kind);
             lines.push(line);
         }
-        lines.sort();
+        lines[1..].sort();
         lines.join("\n")
     }
 }

@@ -4,7 +4,9 @@
 mod support;
 
 mod containers;
+mod life;
 mod own_types;
+mod waiting;
 
 multiproc::init_before_main!();
 

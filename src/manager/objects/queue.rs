@@ -30,6 +30,16 @@ impl<T: Encode + Decode + 'static> Queue<T> {
         }
     }
 
+    /// A queue for any number of items.
+    pub fn unbounded() -> Queue<T> {
+        Queue::new(0)
+    }
+
+    /// A queue for up to `maxsize` items.
+    pub fn bounded(maxsize: usize) -> Queue<T> {
+        Queue::new(maxsize)
+    }
+
     fn is_full(&self) -> bool {
         self.maxsize > 0 && self.items.len() >= self.maxsize
     }
