@@ -160,7 +160,13 @@ impl Outbox {
             let (end, fds) = self.next_part();
             let part = [IoSlice::new(&self.payload.bytes[self.sent..end])];
             let borrowed: Vec<_> = self.payload.fds[..fds].iter().map(AsFd::as_fd).collect();
-            match socket::send(socket, &part, &borrowed, wait) {
+            let sent = if fds == 0 && wait {
+                // The same, and a little quicker.
+                sys::fd::write(socket, &part[0])
+            } else {
+                socket::send(socket, &part, &borrowed, wait)
+            };
+            match sent {
                 Ok(len) => self.sent += len,
                 Err(error) => match error.raw_os_error() {
                     Some(sys::EAGAIN) if !wait => return Ok(false),
