@@ -158,13 +158,12 @@ impl Outbox {
     pub(super) fn flush(&mut self, socket: BorrowedFd<'_>, wait: bool) -> Result<bool> {
         while self.sent < self.payload.bytes.len() {
             let (end, fds) = self.next_part();
-            let part = [IoSlice::new(&self.payload.bytes[self.sent..end])];
-            let borrowed: Vec<_> = self.payload.fds[..fds].iter().map(AsFd::as_fd).collect();
-            let sent = if fds == 0 && wait {
-                // The same, and a little quicker.
-                sys::fd::write(socket, &part[0])
+            let part = &self.payload.bytes[self.sent..end];
+            let sent = if fds == 0 {
+                socket::send_bytes(socket, part, wait)
             } else {
-                socket::send(socket, &part, &borrowed, wait)
+                let fds: Vec<_> = self.payload.fds[..fds].iter().map(AsFd::as_fd).collect();
+                socket::send(socket, &[IoSlice::new(part)], &fds, wait)
             };
             match sent {
                 Ok(len) => self.sent += len,

@@ -3,12 +3,12 @@
 use super::place::Place;
 use super::protocol;
 use super::served::{Call, Outcome, Served, Ticket, Waits};
+use super::types::ById;
 use crate::codec::Payload;
 use crate::process::panics;
 use crate::process::target::{Entry as Run, EntryPoint, Target, instance};
 use crate::{Decode, Decoder, Encode, Error, Result, sys};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,7 +67,7 @@ pub(super) struct Entry {
 /// A server's objects.
 pub(super) struct Home {
     pub(super) place: Arc<Place>,
-    pub(super) objects: RefCell<HashMap<u64, Rc<Entry>>>,
+    pub(super) objects: RefCell<ById<Rc<Entry>>>,
     pub(super) ledger: Arc<Ledger>,
     /// Whose request is being served.
     pub(super) session: Cell<u64>,

@@ -6,7 +6,7 @@ use super::place::{Door, Stranger};
 use super::protocol::STRANGERS_MOST;
 use super::served::{Ticket, Waits};
 use super::session::{Channel, Session};
-use super::types::{Limits, Names};
+use super::types::{ById, Limits, Names};
 use crate::sys::poll::Epoll;
 use crate::sys::time::Deadline;
 use crate::{Error, Result, sys};
@@ -57,12 +57,12 @@ pub(super) struct Server {
     _owner: Option<OwnedFd>,
     epoll: Epoll,
     next_key: u64,
-    pub(super) channels: HashMap<u64, Channel>,
+    pub(super) channels: ById<Channel>,
     /// Those of the channels that have not greeted, the oldest first.
     waiting: VecDeque<u64>,
     /// Those of them that have not proved that they hold the key.
     strangers: HashMap<u64, Stranger>,
-    pub(super) sessions: HashMap<u64, Session>,
+    pub(super) sessions: ById<Session>,
     pub(super) secrets: HashMap<[u8; 16], u64>,
     pub(super) parked: HashMap<Ticket, Parked>,
     pub(super) timers: BTreeSet<(Instant, Timer)>,
@@ -92,10 +92,10 @@ impl Server {
             _owner: owner,
             epoll,
             next_key: FIRST_CHANNEL,
-            channels: HashMap::new(),
+            channels: ById::default(),
             waiting: VecDeque::new(),
             strangers: HashMap::new(),
-            sessions: HashMap::new(),
+            sessions: ById::default(),
             secrets: HashMap::new(),
             parked: HashMap::new(),
             timers: BTreeSet::new(),

@@ -4,6 +4,7 @@ use super::home::Home;
 use crate::process::target::Location;
 use crate::{Error, Result};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,6 +32,27 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             parked_calls: 1 << 16,
         }
+    }
+}
+
+/// A map by numbers that are random, or counted.
+pub(super) type ById<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
+
+/// Spreads a number over all bits.
+#[derive(Debug, Default)]
+pub(super) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0 << 8 | u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     }
 }
 

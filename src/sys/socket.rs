@@ -122,6 +122,18 @@ pub(crate) fn send(
     .map(|n| n as usize)
 }
 
+/// `send`, once: what [`send`] does with bytes alone, a little quicker.
+pub(crate) fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8], wait: bool) -> io::Result<usize> {
+    let flags = libc::MSG_NOSIGNAL | if wait { 0 } else { libc::MSG_DONTWAIT };
+    retry(|| {
+        // SAFETY: `bytes` is readable for its length.
+        errno_result(unsafe {
+            libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags)
+        })
+    })
+    .map(|n| n as usize)
+}
+
 /// What a receive brought.
 #[derive(Debug)]
 pub(crate) struct Received {
@@ -429,6 +441,7 @@ mod tests {
         assert_eq!(errno(is_unix(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(send_room(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(keep_alive(read.as_fd())), Some(libc::ENOTSOCK));
+        assert_eq!(errno(send_bytes(read.as_fd(), b"x", true)), Some(libc::ENOTSOCK));
         let onto =
             receive_onto(read.as_fd(), &mut Vec::new(), 0, &mut Vec::new(), Receive::default());
         assert_eq!(errno(onto), Some(libc::ENOTSOCK));
