@@ -3,6 +3,10 @@
 mod support;
 
 use multiproc::{Error, Queue};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use support::os::{self, Page, Status};
 use support::{in_child, in_child_within, watchdog};
@@ -176,11 +180,10 @@ fn items_keep_their_order_while_the_queue_grows_shrinks_and_goes_round() {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let size = ((random >> 40) % 3000) as usize * if random >> 60 == 0 { 20 } else { 1 };
         let filling = (put / 997) % 2 == 0;
-        if filling || put == got {
-            if queue.try_put(&(put, vec![put as u8; size])).is_ok() {
-                put += 1;
-                continue;
-            }
+        let wanted = filling || put == got;
+        if wanted && queue.try_put(&(put, vec![put as u8; size])).is_ok() {
+            put += 1;
+            continue;
         }
         for _ in 0..if filling { 1 } else { 3 } {
             if put > got {
@@ -354,4 +357,177 @@ fn debug_shows_what_there_is() {
     let queue = Queue::bounded(3).unwrap();
     queue.put(&1).unwrap();
     assert_eq!(format!("{queue:?}"), "Queue { len: 1, maxsize: Some(3), closed: false }");
+}
+
+/// `count` descriptors of one end of a stream, and the other end.
+fn writers(count: usize) -> (UnixStream, Vec<OwnedFd>) {
+    let (reader, writer) = UnixStream::pair().unwrap();
+    let writer = OwnedFd::from(writer);
+    let writers = (0..count).map(|_| writer.try_clone().unwrap()).collect();
+    (reader, writers)
+}
+
+#[test]
+fn descriptors_travel_with_their_message() {
+    in_child(|| {
+        let queue = Queue::<(u32, Vec<OwnedFd>)>::new().unwrap();
+        let mut readers = Vec::new();
+        for (number, count) in [1, 0, 300, 253, 254, 2].into_iter().enumerate() {
+            let (reader, fds) = writers(count);
+            queue.put(&(number as u32, fds)).unwrap();
+            readers.push((reader, count));
+        }
+        for (number, (mut reader, count)) in readers.into_iter().enumerate() {
+            let (found, fds) = queue.get().unwrap();
+            assert_eq!((found, fds.len()), (number as u32, count));
+            // A byte through the first and the last of them.
+            let ends = [fds.first(), fds.last()].into_iter().flatten();
+            ends.for_each(|fd| {
+                File::from(fd.try_clone().unwrap()).write_all(b"x").unwrap();
+            });
+            drop(fds);
+            // The last writer is gone with the message: nothing of it is left in the queue.
+            let mut text = Vec::new();
+            reader.read_to_end(&mut text).unwrap();
+            assert_eq!(text.len(), if count == 0 { 0 } else { 2 });
+        }
+    });
+}
+
+/// Sets the soft limit of a resource.
+#[allow(unsafe_code)]
+fn limit(resource: libc::__rlimit_resource_t, soft: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is one record, which the call fills in.
+    assert_eq!(unsafe { libc::getrlimit(resource, &mut limit) }, 0);
+    limit.rlim_cur = soft;
+    // SAFETY: `limit` is one record, which the call reads.
+    assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
+}
+
+/// Lets this process have no descriptor numbered `most` or higher.
+fn limit_descriptors(most: u64) {
+    limit(libc::RLIMIT_NOFILE, most);
+}
+
+#[test]
+fn a_lack_of_address_space_is_an_error_of_put_and_loses_nothing() {
+    in_child(|| {
+        let queue = Queue::<Vec<u8>>::builder().max_bytes(1 << 30).build().unwrap();
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+        limit(libc::RLIMIT_AS, pages * 4096 + (24 << 20));
+        let item = vec![5; 10_000];
+        let mut count = 0;
+        let error = loop {
+            match queue.put(&item) {
+                Ok(()) => count += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::ENOMEM), "{error}");
+        assert_eq!(queue.len().unwrap(), count);
+        (0..count).for_each(|_| assert!(queue.get().unwrap() == item));
+        queue.put(&item).unwrap();
+        assert!(queue.get().unwrap() == item);
+    });
+}
+
+#[test]
+fn get_without_free_descriptors_fails_and_loses_nothing() {
+    in_child(|| {
+        let queue = Queue::<Vec<OwnedFd>>::new().unwrap();
+        let (_reader, fds) = writers(300);
+        queue.put(&fds).unwrap();
+        drop(fds);
+        limit_descriptors(200);
+        for _ in 0..3 {
+            let error = queue.get().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+            assert_eq!(queue.len().unwrap(), 1);
+        }
+        limit_descriptors(1000);
+        assert_eq!(queue.get().unwrap().len(), 300);
+    });
+}
+
+#[test]
+fn more_descriptors_than_the_system_keeps_in_flight_are_refused_and_none_is_lost() {
+    in_child(|| {
+        let queue = Queue::<OwnedFd>::new().unwrap();
+        let (mut reader, mut fds) = writers(1);
+        let fd = fds.pop().unwrap();
+        let mut count = 0;
+        let refused = loop {
+            match queue.try_put(&fd) {
+                Ok(()) => count += 1,
+                Err(error) => break error,
+            }
+            assert!(count < 100_000);
+        };
+        assert!(matches!(refused, Error::Full | Error::Os { .. }), "{refused}");
+        drop(fd);
+        (0..count).for_each(|_| drop(queue.get().unwrap()));
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "a descriptor is left behind");
+    });
+}
+
+#[test]
+fn put_waits_for_room_for_its_descriptor() {
+    in_child(|| {
+        let queue = Queue::<OwnedFd>::new().unwrap();
+        let (_reader, fds) = writers(1);
+        let getter = os::fork(|| (0..2000).for_each(|_| drop(queue.get().unwrap())));
+        (0..2000).for_each(|_| queue.put(&fds[0]).unwrap());
+        join(getter);
+    });
+}
+
+#[test]
+fn what_a_killed_process_put_stays() {
+    in_child(|| {
+        let queue = Queue::<Vec<u8>>::new().unwrap();
+        let putter = os::fork(|| {
+            (0..3).for_each(|_| queue.put(&vec![9; 50_000]).unwrap());
+            std::thread::sleep(PATIENCE);
+        });
+        while queue.len().unwrap() < 3 {
+            std::thread::yield_now();
+        }
+        os::kill_and_reap(putter);
+        (0..3).for_each(|_| assert_eq!(queue.get().unwrap(), vec![9; 50_000]));
+    });
+}
+
+#[test]
+fn a_getter_that_is_killed_asleep_leaves_its_place_to_the_next() {
+    in_child(|| {
+        let queue = Queue::<u8>::new().unwrap();
+        let getters = [(); 3].map(|()| {
+            let getter = os::fork(|| assert_eq!(queue.get().unwrap(), 1));
+            wait_until_asleep(getter);
+            getter
+        });
+        os::kill_and_reap(getters[0]);
+        os::kill_and_reap(getters[1]);
+        queue.put(&1).unwrap();
+        join(getters[2]);
+    });
+}
+
+#[test]
+fn a_handle_that_came_as_a_message_is_the_same_queue() {
+    // A second handle that came as a message maps the memory anew.
+    in_child(|| {
+        let through = Queue::<Queue<Vec<u8>>>::new().unwrap();
+        let first = Queue::<Vec<u8>>::new().unwrap();
+        through.put(&first).unwrap();
+        let second = through.get().unwrap();
+        for len in [10, 100_000, 3_000_000] {
+            first.put(&vec![1; len]).unwrap();
+            assert_eq!(second.get().unwrap().len(), len);
+        }
+        second.close().unwrap();
+        assert!(first.is_closed());
+    });
 }

@@ -28,6 +28,12 @@ pub trait Encode {
     /// Appends the value. A value that cannot be encoded says so with [`Encoder::fail`].
     fn encode(&self, encoder: &mut Encoder<'_>);
 
+    /// With what code a process leaves whose function has returned this.
+    #[doc(hidden)]
+    fn exit_code(&self) -> i32 {
+        0
+    }
+
     /// Appends many values, without their number: types that are plain bytes copy them at once.
     #[doc(hidden)]
     fn encode_slice(items: &[Self], encoder: &mut Encoder<'_>)

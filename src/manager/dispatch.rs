@@ -256,7 +256,6 @@ impl Server {
         };
         self.session(number)?.channels += 1;
         channel.session = Some(number);
-        self.is_known_now(channel.key);
         let welcome = Welcome {
             server: self.home.place.server,
             session: number,

@@ -58,9 +58,8 @@ pub(super) struct Server {
     epoll: Epoll,
     next_key: u64,
     pub(super) channels: ById<Channel>,
-    /// Those of the channels that have not greeted, the oldest first.
+    /// Those who have not proved that they hold the key, the oldest first.
     waiting: VecDeque<u64>,
-    /// Those of them that have not proved that they hold the key.
     strangers: HashMap<u64, Stranger>,
     pub(super) sessions: ById<Session>,
     pub(super) secrets: HashMap<[u8; 16], u64>,
@@ -164,15 +163,17 @@ impl Server {
     fn meet(&mut self, key: u64, mut stranger: Stranger) {
         match stranger.advance() {
             Ok(false) => drop(self.strangers.insert(key, stranger)),
-            Ok(true) => match stranger.into_socket() {
-                Some(socket) => drop(self.channels.insert(key, Channel::new(key, socket))),
-                None => self.is_known_now(key),
-            },
+            Ok(true) => {
+                self.is_known_now(key);
+                if let Some(socket) = stranger.into_socket() {
+                    self.channels.insert(key, Channel::new(key, socket));
+                }
+            }
             Err(_) => self.is_known_now(key),
         }
     }
 
-    /// Takes note that a channel has greeted.
+    /// Takes note that somebody is no stranger any more, or gone.
     pub(super) fn is_known_now(&mut self, key: u64) {
         self.waiting.retain(|waiting| *waiting != key);
     }
@@ -281,7 +282,7 @@ impl Server {
             self.withdraw(&parked, channel.parked, false);
         }
         match channel.session {
-            None => self.is_known_now(channel.key),
+            None => {}
             Some(number) => self.leave(number),
         }
     }
@@ -345,7 +346,8 @@ impl Server {
             match timer {
                 Timer::Ticket(ticket) => self.time_out(ticket),
                 Timer::Stranger(key) => {
-                    if self.waiting.contains(&key) {
+                    let greeted = self.channels.get(&key).is_none_or(|c| c.session.is_some());
+                    if self.strangers.contains_key(&key) || !greeted {
                         self.close(key);
                     }
                 }
@@ -389,5 +391,9 @@ impl fmt::Debug for Server {
 
 /// Raises the number of descriptors to what this process may have: a client needs one.
 pub(super) fn allow_many_descriptors() {
-    let _ = sys::limits::raise_open_files();
+    use sys::limits::{Limit, Resource, limit, set_limit};
+    if let Ok(Limit { hard, .. }) = limit(Resource::OpenFiles) {
+        // Where it is refused, there are as many clients as there may be.
+        let _ = set_limit(Resource::OpenFiles, Limit { soft: hard, hard });
+    }
 }

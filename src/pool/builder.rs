@@ -1,15 +1,17 @@
 //! What a pool will be.
 
 use super::Pool;
-use super::core::Core;
+use super::core::{Core, Terms};
 use super::crew::Plan;
+use super::revoked::Revoked;
 use super::worker::Call;
 use crate::codec::Payload;
 use crate::process::target::{CallOnce, EntryPoint, Target};
 use crate::process::{StartMethod, start_method};
 use crate::queue::{Options, Ring, default_max_bytes};
-use crate::{Decode, Encode, Error, Result};
+use crate::{Decode, Encode, Error, Result, Shared};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A pool that is yet to be built.
 ///
@@ -35,6 +37,8 @@ pub struct PoolBuilder {
     limit: Option<u64>,
     method: Option<StartMethod>,
     retries: u32,
+    soft_timeout: Option<Duration>,
+    task_timeout: Option<Duration>,
     max_bytes: Option<u64>,
 }
 
@@ -46,6 +50,8 @@ impl PoolBuilder {
             limit: None,
             method: None,
             retries: 0,
+            soft_timeout: None,
+            task_timeout: None,
             max_bytes: None,
         }
     }
@@ -92,6 +98,40 @@ impl PoolBuilder {
         self
     }
 
+    /// Ends the worker of a task that takes longer, with SIGKILL. The task fails with
+    /// [`Error::TaskTimeout`] and is not tried again; the worker is replaced.
+    ///
+    /// The time is that of the whole chunk where tasks go out in chunks. It is watched by whoever looks
+    /// after the pool: a task that nobody waits for may take longer.
+    ///
+    /// # Examples
+    /// ```
+    /// # multiproc::init_before_main!();
+    /// # fn main() -> Result<(), multiproc::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let pool = multiproc::Pool::builder()
+    ///     .processes(1)
+    ///     .task_timeout(Duration::from_millis(100))
+    ///     .build()?;
+    /// let endless = pool.apply(|| std::thread::sleep(Duration::MAX), ());
+    /// assert!(matches!(endless, Err(multiproc::Error::TaskTimeout)));
+    /// assert_eq!(pool.apply(|| 1, ())?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn task_timeout(mut self, timeout: Duration) -> PoolBuilder {
+        self.task_timeout = Some(timeout);
+        self
+    }
+
+    /// Like [`task_timeout`](Self::task_timeout) with SIGTERM, which a task may have a handler for: if it
+    /// then gives a result in time, that counts. Its worker is replaced in any case.
+    pub fn soft_timeout(mut self, timeout: Duration) -> PoolBuilder {
+        self.soft_timeout = Some(timeout);
+        self
+    }
+
     /// The most bytes of tasks, and of results, that wait in memory. By default a quarter of what the
     /// machine or the process's limits allow.
     pub fn max_bytes(mut self, bytes: u64) -> PoolBuilder {
@@ -123,11 +163,18 @@ impl PoolBuilder {
         let plan = Plan {
             tasks: ring(true)?,
             results: ring(false)?,
+            revoked: Shared::new(Revoked::new())?,
             method: self.method.unwrap_or_else(start_method),
             name: "PoolWorker".to_owned(),
             limit: self.limit.unwrap_or(0),
             initializer: self.initializer.transpose()?,
         };
-        Ok(Pool { core: Arc::new(Core::new(plan, processes, self.retries)?) })
+        let terms = Terms {
+            processes,
+            retries: self.retries,
+            soft_timeout: self.soft_timeout,
+            task_timeout: self.task_timeout,
+        };
+        Ok(Pool { core: Arc::new(Core::new(plan, terms)?) })
     }
 }

@@ -1,115 +1,108 @@
-//! The pool itself: tasks out, results in, deaths dealt with.
+//! The pool itself: tasks out, results in.
 //!
 //! There is no thread behind a pool. Whoever waits for a result looks after the pool while it waits:
 //! takes results off the ring and delivers them, whosever they are, and replaces workers that died.
 //! One thread does so at a time; the others sleep until it has delivered something or leaves. Workers
 //! take their tasks from the ring themselves and need nobody for that.
 
+use super::care::Bereaved;
 use super::crew::{Crew, Plan, Worker};
 use super::job::{Job, Loss};
+use super::ledger::{Counters, Ledger, Pending};
 use super::worker::{RESULT_HEADER, Tag};
 use crate::codec::Payload;
-use crate::process::{ExitStatus, panics};
+use crate::process::panics;
 use crate::sys::poll::Epoll;
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Error, Result, sys};
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 /// What epoll calls the bell of the results; workers have higher numbers.
 const RESULTS: u64 = 0;
 
+/// What a pool was built to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) processes: usize,
+    pub(crate) retries: u32,
+    /// How long a task may take before its worker gets SIGTERM.
+    pub(crate) soft_timeout: Option<Duration>,
+    /// And before it gets SIGKILL.
+    pub(crate) task_timeout: Option<Duration>,
+}
+
 pub(crate) struct Core {
-    plan: Plan,
-    processes: usize,
-    retries: u32,
-    epoll: Epoll,
+    pub(super) plan: Plan,
+    pub(super) terms: Terms,
+    pub(super) epoll: Epoll,
     /// The process whose pool it is: a fork of that one has a copy that it cannot use.
     creator: u32,
-    /// How many tasks were put or wait to be, of which nothing was heard.
+    /// How many tasks were put or wait to be, whose jobs were told nothing.
     outstanding: AtomicUsize,
+    /// How many threads sleep until something changes. Counted up under the state's lock before the last
+    /// look at what is waited for.
+    sleepers: AtomicUsize,
     state: Mutex<State>,
     /// Something was delivered, or nobody looks after the pool.
     changed: Condvar,
 }
 
-struct State {
-    phase: Phase,
-    crew: Crew,
-    /// Whether a thread looks after the pool.
-    attended: bool,
-    /// How many threads sleep until something changes.
-    sleepers: usize,
-    /// The tasks that were put and of which nothing was heard, by their numbers on the ring, from
-    /// `first` on.
-    pending: VecDeque<Option<Pending>>,
-    first: u64,
+pub(super) struct State {
+    pub(super) phase: Phase,
+    /// Why the pool has ended, if it could not go on.
+    pub(super) failure: Option<String>,
+    pub(super) crew: Crew,
+    /// The thread that looks after the pool.
+    attended: Option<ThreadId>,
+    pub(super) ledger: Ledger,
     /// Tasks to be put again, for which the ring had no room when their worker died.
-    backlog: Vec<Pending>,
-    /// Deaths in a row of workers that had not finished a single task.
-    fruitless: usize,
-    counters: Counters,
+    pub(super) backlog: Vec<Pending>,
+    /// Tasks of dead workers, of which it is yet to be seen whether their results are there.
+    pub(super) bereaved: Vec<Bereaved>,
+    /// Deaths in a row of workers that were never ready for a task.
+    pub(super) fruitless: usize,
+    /// When to try again to start the workers that are missing, and how often that has failed.
+    pub(super) refill_at: Deadline,
+    pub(super) refills_failed: u32,
+    pub(super) counters: Counters,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Running,
     /// No further tasks; those that are in are done.
     Closed,
     Over,
 }
 
-/// A task that was put.
-struct Pending {
-    job: Arc<dyn Job>,
-    part: u64,
-    items: usize,
-    /// To put it again if its worker dies.
-    again: Option<Payload>,
-    /// How many workers may still die of it.
-    retries: u32,
-}
-
-/// What a pool has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Tasks handed to the workers; a chunk counts as one.
-    pub submitted: u64,
-    /// Tasks that came back, with a result or with an error of their own.
-    pub done: u64,
-    /// Tasks lost with their worker and not tried again.
-    pub lost: u64,
-    /// Times that a task was tried again after its worker had died.
-    pub retried: u64,
-    /// Workers that ended and were replaced.
-    pub replaced: u64,
-}
-
 impl Core {
-    pub(crate) fn new(plan: Plan, processes: usize, retries: u32) -> Result<Core> {
+    pub(crate) fn new(plan: Plan, terms: Terms) -> Result<Core> {
         let epoll = Epoll::new().map_err(Error::os("epoll_create1"))?;
-        epoll.add(plan.results.bell(), RESULTS).map_err(Error::os("epoll_ctl"))?;
+        // Every ring is told once, so nobody has to make the bell silent.
+        epoll.add_edge(plan.results.bell(), RESULTS).map_err(Error::os("epoll_ctl"))?;
         let state = State {
             phase: Phase::Running,
+            failure: None,
             crew: Crew::new(),
-            attended: false,
-            sleepers: 0,
-            pending: VecDeque::new(),
-            first: 0,
+            attended: None,
+            ledger: Ledger::default(),
             backlog: Vec::new(),
+            bereaved: Vec::new(),
             fruitless: 0,
+            refill_at: Deadline::now(),
+            refills_failed: 0,
             counters: Counters::default(),
         };
         let core = Core {
             plan,
-            processes,
-            retries,
+            terms,
             epoll,
             creator: sys::process::id(),
             outstanding: AtomicUsize::new(0),
+            sleepers: AtomicUsize::new(0),
             state: Mutex::new(state),
             changed: Condvar::new(),
         };
@@ -119,7 +112,7 @@ impl Core {
 
     fn start_workers(&self) -> Result<()> {
         let mut state = self.state();
-        for _ in 0..self.processes {
+        for _ in 0..self.terms.processes {
             if let Err(error) = state.crew.start(&self.plan, &self.epoll) {
                 state.crew.terminate();
                 return Err(error);
@@ -128,12 +121,12 @@ impl Core {
         Ok(())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn processes(&self) -> usize {
-        self.processes
+        self.terms.processes
     }
 
     /// Python's name of the pool's state.
@@ -164,41 +157,51 @@ impl Core {
         if self.creator == sys::process::id() { Ok(()) } else { Err(Error::ForeignProcess) }
     }
 
-    /// Puts a task; where the ring is full, looks after the pool until it is not.
+    /// Whether there are tasks whose jobs were told nothing.
+    pub(super) fn is_busy(&self) -> bool {
+        self.outstanding.load(Ordering::SeqCst) > 0
+    }
+
+    /// Puts a task, which may be taken away, and says its number; where the ring is full, looks after the pool until it is not.
     ///
     /// # Errors
     /// * [`Error::PoolClosed`], [`Error::ForeignProcess`].
+    /// * [`Error::Remote`]: the pool could not go on, and why.
     /// * [`Error::MessageTooLong`], [`Error::Os`]: the ring cannot take it.
     pub(crate) fn submit(
         &self,
         job: &Arc<dyn Job>,
         part: u64,
         items: usize,
-        task: Payload,
-    ) -> Result<()> {
+        task: &mut Payload,
+    ) -> Result<u64> {
         /// How long to wait for a result before looking at the ring again.
         const PATIENCE: Duration = Duration::from_millis(10);
         self.check_creator()?;
         loop {
             let mut state = self.state();
             if state.phase != Phase::Running {
-                return Err(Error::PoolClosed);
+                return Err(state.why_over().error());
             }
-            match self.plan.tasks.put(&task, Deadline::now()) {
+            match self.plan.tasks.put(task, Deadline::now()) {
                 Ok(number) => {
-                    let again = (self.retries > 0).then_some(task);
+                    let retries = self.terms.retries;
+                    let again = (retries > 0).then(|| std::mem::take(task));
                     let job = job.clone();
-                    let retries = self.retries;
-                    state.note(number, Pending { job, part, items, again, retries });
-                    self.outstanding.fetch_add(1, Ordering::Relaxed);
+                    let pending = Pending { job, part, items, again, retries, verdict: None };
+                    state.ledger.note(number, pending);
                     state.counters.submitted += 1;
-                    return Ok(());
+                    self.outstanding.fetch_add(1, Ordering::SeqCst);
+                    return Ok(number);
                 }
                 Err(Error::Full) => {}
                 Err(error) => return Err(error),
             }
             drop(state);
-            self.attend(Deadline::after(PATIENCE), || false)?;
+            // A worker that hands a result over takes a task next.
+            let before = self.outstanding.load(Ordering::SeqCst);
+            let heard = || self.outstanding.load(Ordering::SeqCst) != before;
+            self.attend(Deadline::after(PATIENCE), heard)?;
         }
     }
 
@@ -210,87 +213,101 @@ impl Core {
         mut done: impl FnMut() -> bool,
     ) -> Result<bool> {
         self.check_creator()?;
+        let me = std::thread::current().id();
+        let mut state = self.state();
         loop {
-            let mut state = self.state();
-            // Under the lock: who delivers wakes the sleepers under it, after it has delivered.
-            if done() {
-                return Ok(true);
+            if state.attended.is_none() {
+                state.attended = Some(me);
+                drop(state);
+                let _attendance = Attendance(self);
+                return self.look_after(deadline, &mut done);
             }
-            if state.attended {
-                if deadline.has_passed() {
-                    return Ok(false);
-                }
-                state.sleepers += 1;
-                drop(self.sleep(state, deadline));
-                continue;
+            if state.attended == Some(me) {
+                // A callback or a decoder, called by this very thread while it attends.
+                drop(state);
+                return self.look_after(deadline, &mut done);
             }
-            state.attended = true;
-            drop(state);
-            let _attendance = Attendance(self);
-            return self.look_after(deadline, &mut done);
+            // Counted first: who delivers looks for sleepers after it has delivered, so it sees this one
+            // or this one sees what was delivered.
+            self.sleepers.fetch_add(1, Ordering::SeqCst);
+            let is_done = done();
+            if is_done || deadline.has_passed() {
+                self.sleepers.fetch_sub(1, Ordering::SeqCst);
+                return Ok(is_done);
+            }
+            state = self.sleep(state, deadline);
+            self.sleepers.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
     /// Takes in what has arrived, if no other thread does so anyway.
     pub(crate) fn collect(&self) -> Result<()> {
-        self.check_creator()?;
-        let mut state = self.state();
-        if state.attended {
-            return Ok(());
-        }
-        state.attended = true;
-        drop(state);
-        let _attendance = Attendance(self);
-        self.look_after(Deadline::now(), &mut || false).map(drop)
+        // It has time for one look even where another attends.
+        self.attend(Deadline::now(), || false).map(drop)
     }
 
     /// Sleeps until something has changed.
     fn sleep<'a>(&self, state: MutexGuard<'a, State>, deadline: Deadline) -> MutexGuard<'a, State> {
-        let mut state = match deadline.remaining() {
+        match deadline.remaining() {
             None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             Some(left) => {
                 self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
             }
-        };
-        state.sleepers -= 1;
-        state
+        }
+    }
+
+    /// Wakes the threads that sleep: one of them may have what it waits for.
+    pub(super) fn tell(&self) {
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            // Under the lock nobody is between its last look and its sleep.
+            let state = self.state();
+            self.changed.notify_all();
+            drop(state);
+        }
     }
 
     /// What the one thread that attends does.
     fn look_after(&self, deadline: Deadline, done: &mut impl FnMut() -> bool) -> Result<bool> {
         let mut message = Payload::default();
         let mut ready = Vec::new();
+        if done() {
+            return Ok(true);
+        }
         loop {
             while self.receive(&mut message)? {
                 if done() {
                     return Ok(true);
                 }
             }
+            let next_look = match self.tend() {
+                Ok(next_look) => next_look,
+                Err(reason) => {
+                    self.fail(reason);
+                    Deadline::now()
+                }
+            };
             if done() {
                 return Ok(true);
             }
             if deadline.has_passed() {
                 return Ok(false);
             }
-            self.put_backlog()?;
             if !self.plan.results.prepare_sleep()? {
                 if self.plan.results.is_closed() {
                     return Ok(done());
                 }
                 continue;
             }
-            self.epoll.wait(deadline, &mut ready).map_err(Error::os("epoll_wait"))?;
-            for &key in &ready {
-                match key {
-                    RESULTS => self.plan.results.after_sleep()?,
-                    key => self.mourn(key)?,
-                }
+            let until = deadline.min(next_look);
+            self.epoll.wait(until, &mut ready).map_err(Error::os("epoll_wait"))?;
+            for &worker in ready.iter().filter(|&&key| key != RESULTS) {
+                self.mourn(worker)?;
             }
         }
     }
 
     /// Takes a result off the ring and delivers it; false if there is none.
-    fn receive(&self, message: &mut Payload) -> Result<bool> {
+    pub(super) fn receive(&self, message: &mut Payload) -> Result<bool> {
         match self.plan.results.get(message, Deadline::now(), |_| ()) {
             Ok(_) => {}
             Err(Error::Empty | Error::Closed) => return Ok(false),
@@ -300,185 +317,54 @@ impl Core {
             return Err(Error::corrupt("a result without a header"));
         };
         let number = header[..8].iter().rev().fold(0, |n, &byte| n << 8 | u64::from(byte));
+        let tag = header[8];
         let mut decoder = Decoder::new(body, &mut message.fds);
-        if header[8] == Tag::Uninitialized as u8 {
-            let error = <Error as Decode>::decode(&mut decoder)?;
-            self.fail(&format!("initializer: {error}"));
+        if tag == Tag::Uninitialized as u8 {
+            let error = <Error as Decode>::decode(&mut decoder).unwrap_or_else(|error| error);
+            self.fail(format!("initializer: {error}"));
             return Ok(true);
         }
         let mut state = self.state();
-        // A worker that was killed after it handed over a result may have been taken for one that had
-        // not; its task has then run twice, and counts once.
-        let Some(pending) = state.settle(number) else { return Ok(true) };
-        self.outstanding.fetch_sub(1, Ordering::Relaxed);
+        // A task that was cancelled may still have run.
+        let Some(pending) = state.ledger.settle(number) else { return Ok(true) };
         state.counters.done += 1;
         state.fruitless = 0;
         drop(state);
-        let Pending { job, part, items, .. } = pending;
-        if header[8] == Tag::Done as u8 {
-            // Decoding is the user's code.
-            if let Err(error) = panics::catch(|| job.deliver(part, items, &mut decoder)) {
-                let loss = Loss::Remote(error.to_string());
-                job.lose(part, items, error, &loss);
-            }
-        } else {
-            let error = <Error as Decode>::decode(&mut decoder).unwrap_or_else(|error| error);
-            let loss = Loss::Remote(error.to_string());
-            job.lose(part, items, error, &loss);
-        }
-        self.tell();
+        self.deliver(pending, tag == Tag::Done as u8, &mut decoder);
         Ok(true)
     }
 
-    /// Wakes the threads that sleep: one of them may have what it waits for.
-    fn tell(&self) {
-        if self.state().sleepers > 0 {
-            self.changed.notify_all();
+    /// Hands a result to the job that waits for it.
+    fn deliver(&self, pending: Pending, is_value: bool, decoder: &mut Decoder<'_>) {
+        if pending.job.is_unwanted() {
+            return self.account(move || drop(pending), 1);
         }
+        let Pending { job, part, items, .. } = pending;
+        if !is_value {
+            let error = <Error as Decode>::decode(decoder).unwrap_or_else(|error| error);
+            let loss = Loss::Remote(error.to_string());
+            return self.account(move || job.lose(part, items, error, &loss), 1);
+        }
+        // Decoding is the user's code.
+        if let Err(error) = panics::catch(|| job.deliver(part, items, decoder)) {
+            let loss = Loss::Remote(error.to_string());
+            return self.account(move || job.lose(part, items, error, &loss), 1);
+        }
+        // The last to know of a job drops the results, which is the user's code too.
+        self.account(move || drop(job), 1);
     }
 
-    /// Deals with the death of the worker that epoll calls `key`.
-    fn mourn(&self, key: u64) -> Result<()> {
-        let mut state = self.state();
-        let Some((worker, status)) = state.crew.bury(key, &self.epoll)? else { return Ok(()) };
-        if worker.slot().finished() == 0 {
-            state.fruitless += 1;
-        }
-        // In this order: a task that another worker has was claimed by it before it was taken, and its
-        // result was put before that claim went.
-        let taken = self.plan.tasks.taken()?;
-        let had = worker.slot().claim().filter(|&task| {
-            let others = state.crew.workers();
-            task < taken && !others.iter().any(|other| other.slot().claim() == Some(task))
-        });
-        drop(state);
-        // The last it handed over comes first.
-        let mut message = Payload::default();
-        while self.receive(&mut message)? {}
-        if let Some(task) = had {
-            self.bereave(task, worker.pid(), status)?;
-        }
-        // It may have been the one that was to wake up for the next task.
-        self.plan.tasks.nudge(1)?;
-        self.replace(status)
+    /// Tells a job that its task will give no result.
+    pub(super) fn give_up(&self, pending: Pending, loss: &Loss) {
+        let Pending { job, part, items, .. } = pending;
+        self.account(move || job.lose(part, items, loss.error(), loss), 1);
     }
 
-    /// The task was lost with its worker: tries it again, or says so.
-    fn bereave(&self, task: u64, pid: u32, status: ExitStatus) -> Result<()> {
-        let mut state = self.state();
-        let Some(mut pending) = state.settle(task) else { return Ok(()) };
-        if pending.again.is_some() && pending.retries > 0 {
-            pending.retries -= 1;
-            state.counters.retried += 1;
-            state.backlog.push(pending);
-            drop(state);
-            return self.put_backlog();
-        }
-        self.outstanding.fetch_sub(1, Ordering::Relaxed);
-        state.counters.lost += 1;
-        drop(state);
-        let loss = Loss::WorkerDied { pid, status };
-        pending.job.lose(pending.part, pending.items, loss.error(), &loss);
+    /// Calls `tell_job`, after which so many tasks fewer are outstanding.
+    fn account(&self, tell_job: impl FnOnce(), tasks: usize) {
+        let _ = panics::catch(tell_job);
+        self.outstanding.fetch_sub(tasks, Ordering::SeqCst);
         self.tell();
-        Ok(())
-    }
-
-    /// Puts again what lost its worker, as far as there is room.
-    fn put_backlog(&self) -> Result<()> {
-        let mut state = self.state();
-        while let Some(pending) = state.backlog.pop() {
-            let Some(task) = &pending.again else { continue };
-            match self.plan.tasks.put(task, Deadline::now()) {
-                Ok(number) => state.note(number, pending),
-                Err(Error::Full) => {
-                    state.backlog.push(pending);
-                    return Ok(());
-                }
-                Err(error) => {
-                    state.backlog.push(pending);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts a worker in a dead one's place, as long as there can be something to do.
-    fn replace(&self, status: ExitStatus) -> Result<()> {
-        let mut state = self.state();
-        let idle = state.phase != Phase::Running && !self.is_busy();
-        if state.phase == Phase::Over || idle {
-            return Ok(());
-        }
-        if state.fruitless > 3 * self.processes + 10 {
-            drop(state);
-            self.fail(&format!(
-                "workers end before they have done anything: the last one {status}"
-            ));
-            return Ok(());
-        }
-        state.counters.replaced += 1;
-        let mut outcome = Ok(());
-        while state.crew.workers().len() < self.processes && outcome.is_ok() {
-            outcome = state.crew.start(&self.plan, &self.epoll);
-        }
-        match outcome {
-            // Fewer workers for now; the next death or the last of them decides.
-            Err(error) if state.crew.workers().is_empty() => {
-                drop(state);
-                self.fail(&format!("no worker can be started: {error}"));
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The pool cannot go on: everything that is pending fails for this reason.
-    fn fail(&self, reason: &str) {
-        self.end(&Loss::PoolFailed(reason.to_owned()));
-    }
-
-    /// No further tasks.
-    pub(crate) fn close(&self) {
-        let mut state = self.state();
-        if state.phase == Phase::Running {
-            state.phase = Phase::Closed;
-        }
-    }
-
-    /// Ends the workers; what is pending is told why.
-    pub(crate) fn end(&self, loss: &Loss) {
-        if self.check_creator().is_err() {
-            return;
-        }
-        let mut state = self.state();
-        state.phase = Phase::Over;
-        state.crew.terminate();
-        let mut pending: Vec<Pending> = state.pending.drain(..).flatten().collect();
-        pending.append(&mut state.backlog);
-        drop(state);
-        for pending in pending {
-            pending.job.lose(pending.part, pending.items, loss.error(), loss);
-        }
-        self.outstanding.store(0, Ordering::Relaxed);
-        // Wakes the thread that attends, which finds everything lost.
-        let _ = self.plan.results.close();
-        self.tell();
-    }
-
-    /// Whether there are tasks of which nothing was heard.
-    fn is_busy(&self) -> bool {
-        self.outstanding.load(Ordering::Relaxed) > 0
-    }
-
-    /// Waits until everything that was put is done and the workers have left.
-    pub(crate) fn join(&self) -> Result<()> {
-        if self.state().phase == Phase::Running {
-            return Err(Error::invalid("join of a pool that was neither closed nor terminated"));
-        }
-        self.attend(Deadline::NEVER, || !self.is_busy())?;
-        self.plan.tasks.close()?;
-        self.state().crew.dismiss()
     }
 }
 
@@ -487,32 +373,17 @@ struct Attendance<'a>(&'a Core);
 
 impl Drop for Attendance<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.attended = false;
-        if state.sleepers > 0 {
-            self.0.changed.notify_all();
-        }
+        self.0.state().attended = None;
+        self.0.tell();
     }
 }
 
 impl State {
-    /// Notes the task that was put under `number`.
-    fn note(&mut self, number: u64, pending: Pending) {
-        if self.pending.is_empty() {
-            self.first = number;
+    /// What tasks get that the pool does not take any more.
+    pub(super) fn why_over(&self) -> Loss {
+        match &self.failure {
+            Some(reason) => Loss::PoolFailed(reason.clone()),
+            None => Loss::PoolClosed,
         }
-        debug_assert_eq!(number, self.first + self.pending.len() as u64, "one producer puts tasks");
-        self.pending.push_back(Some(pending));
-    }
-
-    /// Takes out the task under `number`, if nothing was heard of it before.
-    fn settle(&mut self, number: u64) -> Option<Pending> {
-        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        let pending = self.pending.get_mut(at)?.take()?;
-        while let Some(None) = self.pending.front() {
-            self.pending.pop_front();
-            self.first += 1;
-        }
-        Some(pending)
     }
 }

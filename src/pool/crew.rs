@@ -1,5 +1,6 @@
 //! The workers of a pool: starting, watching and replacing them.
 
+use super::revoked::Revoked;
 use super::worker::{Call, Package, SLOTS, Slot, Slots, work};
 use crate::process::{Child, ExitStatus, Process, StartMethod};
 use crate::queue::Ring;
@@ -14,6 +15,7 @@ use std::time::Duration;
 pub(crate) struct Plan {
     pub(crate) tasks: Ring,
     pub(crate) results: Ring,
+    pub(crate) revoked: Shared<Revoked>,
     pub(crate) method: StartMethod,
     pub(crate) name: String,
     /// Tasks after which a worker is replaced; zero for never.
@@ -43,6 +45,11 @@ impl Worker {
     pub(crate) fn slot(&self) -> &Slot {
         &self.page[self.slot]
     }
+
+    /// Signals it, if it still lives.
+    pub(crate) fn signal(&self, signal: i32) {
+        let _ = self.child.signal(signal);
+    }
 }
 
 /// The workers that are alive, and where those that come will note what they do.
@@ -61,11 +68,6 @@ impl Crew {
 
     pub(crate) fn workers(&self) -> &[Worker] {
         &self.workers
-    }
-
-    /// How many workers were started so far.
-    pub(crate) fn started(&self) -> u64 {
-        self.started
     }
 
     /// Starts a worker and has `epoll` watch it.
@@ -90,6 +92,7 @@ impl Crew {
         let package = Package {
             tasks: plan.tasks.clone(),
             results: plan.results.clone(),
+            revoked: plan.revoked.clone(),
             slots: page.clone(),
             slot: slot as u32,
             limit: plan.limit,
@@ -150,15 +153,16 @@ impl Crew {
 
     /// Waits for all workers, which have been told that there is nothing more to do.
     pub(crate) fn dismiss(&mut self) -> Result<()> {
-        for worker in self.workers.drain(..) {
+        while let Some(worker) = self.workers.last() {
             worker.child.wait()?;
+            self.workers.pop();
         }
         Ok(())
     }
 
     fn signal_all(&self, signal: i32) {
         for worker in &self.workers {
-            let _ = worker.child.signal(signal);
+            worker.signal(signal);
         }
     }
 }

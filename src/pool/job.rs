@@ -1,10 +1,11 @@
 //! Where results go: one job a call of the pool.
 
 use crate::codec::Decoder;
-use crate::process::ExitStatus;
+use crate::process::{ExitStatus, panics};
 use crate::{Decode, Error, Result};
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What became of a task that gave no result of its own.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub(crate) enum Loss {
         status: ExitStatus,
     },
     PoolClosed,
+    Cancelled,
+    TimedOut,
     /// The pool could not go on.
     PoolFailed(String),
     /// The task's error, as the worker reported it.
@@ -25,6 +28,8 @@ impl Loss {
         match self.clone() {
             Loss::WorkerDied { pid, status } => Error::WorkerDied { pid, status },
             Loss::PoolClosed => Error::PoolClosed,
+            Loss::Cancelled => Error::Cancelled,
+            Loss::TimedOut => Error::TaskTimeout,
             Loss::PoolFailed(message) | Loss::Remote(message) => Error::Remote { message },
         }
     }
@@ -37,13 +42,23 @@ pub(crate) trait Job: Send + Sync {
 
     /// Part `part`, of `items` tasks, will not arrive.
     fn lose(&self, part: u64, items: usize, error: Error, loss: &Loss);
+
+    /// Whether nobody will look at what is delivered.
+    fn is_unwanted(&self) -> bool;
 }
 
-/// The one result of an `apply`.
-pub(crate) struct Single<R>(Mutex<Answer<R>>);
+/// What is called with a result when it has come.
+type Callback<R> = Box<dyn FnOnce(&Result<R>) + Send>;
+
+/// The one result of an `apply`, or the whole of a `map_async`.
+pub(crate) struct Single<R> {
+    answer: Mutex<Answer<R>>,
+    /// Nobody will take it.
+    unwanted: AtomicBool,
+}
 
 enum Answer<R> {
-    Pending,
+    Pending(Vec<Callback<R>>),
     Here(Result<R>),
     /// It was taken: whether it was a success.
     Taken(bool),
@@ -51,21 +66,22 @@ enum Answer<R> {
 
 impl<R> Single<R> {
     pub(crate) fn new() -> Single<R> {
-        Single(Mutex::new(Answer::Pending))
+        let answer = Mutex::new(Answer::Pending(Vec::new()));
+        Single { answer, unwanted: AtomicBool::new(false) }
     }
 
     fn answer(&self) -> MutexGuard<'_, Answer<R>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_here(&self) -> bool {
-        !matches!(*self.answer(), Answer::Pending)
+        !matches!(*self.answer(), Answer::Pending(_))
     }
 
     /// Whether it is a success; `None` while it is not here.
     pub(crate) fn is_success(&self) -> Option<bool> {
         match &*self.answer() {
-            Answer::Pending => None,
+            Answer::Pending(_) => None,
             Answer::Here(result) => Some(result.is_ok()),
             Answer::Taken(success) => Some(*success),
         }
@@ -74,13 +90,54 @@ impl<R> Single<R> {
     /// Takes the result, which is here.
     pub(crate) fn take(&self) -> Result<R> {
         let mut answer = self.answer();
-        let success = matches!(*answer, Answer::Here(Ok(_)) | Answer::Taken(true));
+        let success = match &*answer {
+            Answer::Pending(_) => return Err(Error::TimeoutError),
+            Answer::Here(result) => result.is_ok(),
+            Answer::Taken(success) => *success,
+        };
         match std::mem::replace(&mut *answer, Answer::Taken(success)) {
             Answer::Here(result) => result,
-            Answer::Taken(_) => Err(Error::Taken),
-            Answer::Pending => {
-                *answer = Answer::Pending;
-                Err(Error::TimeoutError)
+            _ => Err(Error::Taken),
+        }
+    }
+
+    /// Has `callback` called with the result: when it comes, or now if it is here.
+    pub(crate) fn add_callback(&self, callback: Callback<R>) {
+        match &mut *self.answer() {
+            Answer::Pending(callbacks) => callbacks.push(callback),
+            Answer::Here(result) => drop(panics::catch(|| callback(result))),
+            Answer::Taken(_) => {}
+        }
+    }
+
+    /// The handle is gone.
+    pub(crate) fn abandon(&self) {
+        self.unwanted.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_no_use(&self) -> bool {
+        let is_empty = |answer: &Answer<R>| match answer {
+            Answer::Pending(callbacks) => callbacks.is_empty(),
+            _ => true,
+        };
+        self.unwanted.load(Ordering::Relaxed) && is_empty(&self.answer())
+    }
+
+    pub(crate) fn complete(&self, result: Result<R>) {
+        loop {
+            // Not under the lock: callbacks are the user's, and may add others.
+            let callbacks = match &mut *self.answer() {
+                Answer::Pending(callbacks) => std::mem::take(callbacks),
+                _ => return,
+            };
+            for callback in callbacks {
+                // One that panics harms nobody else.
+                let _ = panics::catch(|| callback(&result));
+            }
+            let mut answer = self.answer();
+            if matches!(&*answer, Answer::Pending(callbacks) if callbacks.is_empty()) {
+                *answer = Answer::Here(result);
+                return;
             }
         }
     }
@@ -88,11 +145,15 @@ impl<R> Single<R> {
 
 impl<R: Decode + Send> Job for Single<R> {
     fn deliver(&self, _: u64, _: usize, decoder: &mut Decoder<'_>) {
-        *self.answer() = Answer::Here(R::decode(decoder));
+        self.complete(R::decode(decoder));
     }
 
     fn lose(&self, _: u64, _: usize, error: Error, _: &Loss) {
-        *self.answer() = Answer::Here(Err(error));
+        self.complete(Err(error));
+    }
+
+    fn is_unwanted(&self) -> bool {
+        self.has_no_use()
     }
 }
 
@@ -120,20 +181,6 @@ impl<R> Part<R> {
             }
         }
         Ok(())
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Part::Values(values) => values.len(),
-            Part::Mixed(results) => results.len(),
-        }
-    }
-
-    pub(crate) fn is_success(&self) -> bool {
-        match self {
-            Part::Values(_) => true,
-            Part::Mixed(results) => results.iter().all(Result::is_ok),
-        }
     }
 }
 
@@ -164,6 +211,7 @@ impl<R: Decode> Part<R> {
 /// The results of a `map` or `imap`, part by part.
 pub(crate) struct Inbox<R> {
     ordered: bool,
+    unwanted: AtomicBool,
     state: Mutex<InboxState<R>>,
 }
 
@@ -178,7 +226,7 @@ struct InboxState<R> {
 impl<R> Inbox<R> {
     pub(crate) fn new(ordered: bool) -> Inbox<R> {
         let state = InboxState { parts: VecDeque::new(), first: 0, arrived: 0 };
-        Inbox { ordered, state: Mutex::new(state) }
+        Inbox { ordered, unwanted: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, InboxState<R>> {
@@ -205,9 +253,9 @@ impl<R> Inbox<R> {
         state.parts.pop_front().flatten()
     }
 
-    /// Whether nothing that has arrived and was not taken is an error.
-    pub(crate) fn is_success(&self) -> bool {
-        self.state().parts.iter().flatten().all(Part::is_success)
+    /// Nobody will take anything more.
+    pub(crate) fn abandon(&self) {
+        self.unwanted.store(true, Ordering::Relaxed);
     }
 
     fn put(&self, part: u64, results: Part<R>) {
@@ -234,6 +282,61 @@ impl<R: Decode + Send> Job for Inbox<R> {
         let mut results: Vec<Result<R>> = (1..items).map(|_| Err(loss.error())).collect();
         results.insert(0, Err(error));
         self.put(part, Part::Mixed(results));
+    }
+
+    fn is_unwanted(&self) -> bool {
+        self.unwanted.load(Ordering::Relaxed)
+    }
+}
+
+/// A `map` whose result is taken as a whole.
+pub(crate) struct Batch<R> {
+    pub(crate) inbox: Inbox<R>,
+    /// How many parts there are, once that is known.
+    parts: OnceLock<u64>,
+    pub(crate) whole: Arc<Single<Vec<R>>>,
+}
+
+impl<R> Batch<R> {
+    pub(crate) fn new() -> Batch<R> {
+        let (inbox, whole) = (Inbox::new(true), Arc::new(Single::new()));
+        Batch { inbox, parts: OnceLock::new(), whole }
+    }
+
+    /// No further part was handed out.
+    pub(crate) fn seal(&self, parts: u64) {
+        let _ = self.parts.set(parts);
+        self.complete_if_all_are_here();
+    }
+
+    fn complete_if_all_are_here(&self) {
+        if self.parts.get() != Some(&self.inbox.arrived()) || self.whole.is_here() {
+            return;
+        }
+        let mut values = Vec::new();
+        let mut outcome = Ok(());
+        while let Some(part) = self.inbox.take() {
+            if outcome.is_ok() {
+                outcome = part.append_to(&mut values);
+            }
+        }
+        self.whole.complete(outcome.map(|()| values));
+    }
+}
+
+impl<R: Decode + Send> Job for Batch<R> {
+    fn deliver(&self, part: u64, items: usize, decoder: &mut Decoder<'_>) {
+        self.inbox.deliver(part, items, decoder);
+        self.complete_if_all_are_here();
+    }
+
+    fn lose(&self, part: u64, items: usize, error: Error, loss: &Loss) {
+        self.inbox.lose(part, items, error, loss);
+        self.complete_if_all_are_here();
+    }
+
+    fn is_unwanted(&self) -> bool {
+        self.whole.has_no_use()
     }
 }
 
@@ -275,8 +378,8 @@ mod tests {
         let inbox = Inbox::<u32>::new(true);
         inbox.lose(0, 3, Error::PoolClosed, &Loss::PoolClosed);
         let part = inbox.take().unwrap();
-        assert_eq!(part.len(), 3);
         let Part::Mixed(results) = part else { panic!("{part:?}") };
+        assert_eq!(results.len(), 3);
         assert!(results.iter().all(|result| matches!(result, Err(Error::PoolClosed))));
     }
 

@@ -1,24 +1,28 @@
 //! Pools of worker processes.
 
 mod builder;
+mod care;
 mod core;
 mod crew;
+mod feeder;
 mod imap;
 mod job;
+mod ledger;
 mod result;
+mod revoked;
 mod worker;
 
-pub use self::core::Counters;
 pub use builder::PoolBuilder;
 pub use imap::Imap;
+pub use ledger::Counters;
 pub use result::AsyncResult;
 
 use self::core::Core;
 use crate::codec::Payload;
 use crate::process::target::{CallOnce, EntryPoint, Target};
 use crate::{Decode, Encode, Result};
-use imap::{Batch, Feeder};
-use job::{Inbox, Job, Loss, Single};
+use feeder::{Feeder, Stream};
+use job::{Batch, Job, Loss, Single};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,8 +120,8 @@ impl Pool {
         task.push(&arguments)?;
         let single = Arc::new(Single::new());
         let job: Arc<dyn Job> = single.clone();
-        self.core.submit(&job, 0, 1, task)?;
-        Ok(AsyncResult::new(self.core.clone(), single))
+        self.core.submit(&job, 0, 1, &mut task)?;
+        Ok(AsyncResult::new(self.core.clone(), single, job))
     }
 
     /// Runs `f` on every item, and gives the results in order.
@@ -200,24 +204,28 @@ impl Pool {
     {
         /// Chunks on their way at a time, for each worker: enough that none waits for the next.
         const WINDOW: u64 = 256;
+        /// Results that room is made for on the iterator's word alone.
+        const SOME: usize = 1 << 16;
         let window = WINDOW * self.core.processes() as u64;
-        let mut feeder = Feeder::new::<F, T, M>(self.core.clone(), f, true);
+        let mut stream = Stream::new::<F, T, M>(self.core.clone(), f, true);
         let mut items = items.into_iter();
-        let mut results = Vec::with_capacity(items.size_hint().0);
+        let mut results = Vec::with_capacity(items.size_hint().0.min(SOME));
         let mut outcome = Ok(());
-        let mut collect = |inbox: &Inbox<R>| {
-            while let Some(part) = inbox.take() {
+        let mut collect = |stream: &Stream<R>| {
+            while let Some(part) = stream.try_take() {
                 if outcome.is_ok() {
                     outcome = part.append_to(&mut results);
                 }
             }
         };
-        while feeder.feed(chunksize.max(1), || items.next())? {
-            feeder.make_room(window)?;
-            collect(&feeder.inbox);
+        while stream.feed(chunksize, || items.next())? > 0 {
+            if stream.outstanding() >= window {
+                stream.wait_until_outstanding(window / 2)?;
+                collect(&stream);
+            }
         }
-        feeder.make_room(1)?;
-        collect(&feeder.inbox);
+        stream.wait_until_outstanding(0)?;
+        collect(&stream);
         outcome.map(|()| results)
     }
 
@@ -280,9 +288,14 @@ impl Pool {
         R: Encode + Decode + Send + 'static,
     {
         let (mut items, chunksize) = self.chunks(items);
-        let mut feeder = Feeder::new::<F, T, M>(self.core.clone(), f, true);
-        while feeder.feed(chunksize, || items.next())? {}
-        Ok(AsyncResult::new(self.core.clone(), Arc::new(Batch::new(&feeder))))
+        let batch = Arc::new(Batch::new());
+        let job: Arc<dyn Job> = batch.clone();
+        // Dropped early, by an error or a panic of the input, it leaves no result to wait for.
+        let result = AsyncResult::new(self.core.clone(), batch.whole.clone(), job.clone());
+        let mut feeder = Feeder::new::<F, T, R, M>(self.core.clone(), f, job);
+        while feeder.feed(chunksize, || items.next())? > 0 {}
+        batch.seal(feeder.parts());
+        Ok(result)
     }
 
     /// Runs `f` on every item, and gives the results one by one, in order, as they are asked for.
@@ -331,8 +344,8 @@ impl Pool {
     {
         /// Tasks on their way at a time, for each worker.
         const LOOKAHEAD: usize = 64;
-        let feeder = Feeder::new::<F, I::Item, Alone>(self.core.clone(), f, ordered);
-        Imap::new(feeder, items.into_iter(), LOOKAHEAD * self.core.processes())
+        let stream = Stream::new::<F, I::Item, Alone>(self.core.clone(), f, ordered);
+        Imap::new(stream, items.into_iter(), LOOKAHEAD * self.core.processes())
     }
 
     /// How many workers the pool has.

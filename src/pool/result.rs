@@ -1,9 +1,9 @@
 //! The result of a task that was handed in.
 
 use super::core::Core;
-use super::job::Single;
+use super::job::{Job, Single};
 use crate::sys::time::Deadline;
-use crate::{Decode, Error, Result};
+use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,36 +25,18 @@ use std::time::Duration;
 /// ```
 pub struct AsyncResult<R> {
     core: Arc<Core>,
-    answer: Arc<dyn Answer<R>>,
-}
-
-/// What an asynchronous result is taken from.
-pub(crate) trait Answer<R>: Send + Sync {
-    /// Whether everything has arrived.
-    fn is_here(&self) -> bool;
-    /// Whether it is a success; `None` while it is not here.
-    fn is_success(&self) -> Option<bool>;
-    /// Takes it.
-    fn take(&self) -> Result<R>;
-}
-
-impl<R: Decode + Send> Answer<R> for Single<R> {
-    fn is_here(&self) -> bool {
-        Single::is_here(self)
-    }
-
-    fn is_success(&self) -> Option<bool> {
-        Single::is_success(self)
-    }
-
-    fn take(&self) -> Result<R> {
-        Single::take(self)
-    }
+    answer: Arc<Single<R>>,
+    /// What the tasks belong to: the answer itself, or what collects it.
+    job: Arc<dyn Job>,
 }
 
 impl<R> AsyncResult<R> {
-    pub(crate) fn new(core: Arc<Core>, answer: Arc<dyn Answer<R>>) -> AsyncResult<R> {
-        AsyncResult { core, answer }
+    pub(crate) fn new(
+        core: Arc<Core>,
+        answer: Arc<Single<R>>,
+        job: Arc<dyn Job>,
+    ) -> AsyncResult<R> {
+        AsyncResult { core, answer, job }
     }
 
     fn get_until(&self, deadline: Deadline) -> Result<R> {
@@ -133,6 +115,91 @@ impl<R> AsyncResult<R> {
     pub fn successful(&self) -> Result<bool> {
         let _ = self.core.collect();
         self.answer.is_success().ok_or(Error::TimeoutError)
+    }
+
+    /// Has `f` called with the value when it comes, before anybody can take it; at once, if it is there.
+    ///
+    /// It is called by the thread that looks after the pool just then, whichever waits for a result. It
+    /// should not take long. If it panics, nobody but the panic hook hears of it. It is called also if
+    /// this handle is dropped meanwhile.
+    ///
+    /// # Examples
+    /// ```
+    /// # multiproc::init_before_main!();
+    /// # fn main() -> Result<(), multiproc::Error> {
+    /// let pool = multiproc::Pool::new(1)?;
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// pool.apply_async(|n: u32| n + 1, (1,))?.callback(move |n| sender.send(*n).unwrap());
+    /// pool.close();
+    /// pool.join()?;
+    /// assert_eq!(receiver.recv(), Ok(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Differences from Python
+    /// A callback that raises ends the thread that delivers results there, and the pool hangs.
+    pub fn callback(self, f: impl FnOnce(&R) + Send + 'static) -> AsyncResult<R> {
+        self.answer.add_callback(Box::new(|result| {
+            if let Ok(value) = result {
+                f(value);
+            }
+        }));
+        self
+    }
+
+    /// Likewise with the error, if that is what comes.
+    pub fn error_callback(self, f: impl FnOnce(&Error) + Send + 'static) -> AsyncResult<R> {
+        self.answer.add_callback(Box::new(|result| {
+            if let Err(error) = result {
+                f(error);
+            }
+        }));
+        self
+    }
+
+    /// Takes the task back, or all those of a `map`, as far as no worker has begun with it: true if that
+    /// concerned any. It then fails with [`Error::Cancelled`].
+    ///
+    /// A few thousand tasks may be taken back and still be in line at a time; of more, some run.
+    ///
+    /// # Errors
+    /// * [`Error::ForeignProcess`]: this process is a fork of the one that owns the pool.
+    /// * [`Error::Corrupt`]: the pool's memory was scribbled over.
+    ///
+    /// # Examples
+    /// ```
+    /// # multiproc::init_before_main!();
+    /// # fn main() -> Result<(), multiproc::Error> {
+    /// use multiproc::Error;
+    ///
+    /// let pool = multiproc::Pool::new(1)?;
+    /// let first = pool.apply_async(|| std::thread::sleep(std::time::Duration::MAX), ())?;
+    /// let second = pool.apply_async(|| 2, ())?;
+    /// assert!(second.cancel()?);
+    /// assert!(matches!(second.get(), Err(Error::Cancelled)));
+    /// first.kill()?;
+    /// assert!(matches!(first.get(), Err(Error::Cancelled)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cancel(&self) -> Result<bool> {
+        self.core.cancel(&self.job, false)
+    }
+
+    /// [`cancel`](Self::cancel) that also kills the workers that have begun with it. They are replaced.
+    /// True if any task was taken back or any worker killed.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel).
+    pub fn kill(&self) -> Result<bool> {
+        self.core.cancel(&self.job, true)
+    }
+}
+
+impl<R> Drop for AsyncResult<R> {
+    fn drop(&mut self) {
+        self.answer.abandon();
     }
 }
 

@@ -4,11 +4,12 @@
 //! task is taken, and erased after its result was put: a worker that is killed in between is known to
 //! have had that task, and one that is killed elsewhere is known to have had none.
 
+use super::revoked::Revoked;
 use crate::codec::Payload;
 use crate::process::panics::{self, Report};
 use crate::process::target::{Entry, EntryPoint, Location, Target, instance};
 use crate::queue::Ring;
-use crate::sys::signal;
+use crate::sys::signal::{self, Mask};
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Error, Result, Shared, sys};
 use std::marker::PhantomData;
@@ -18,16 +19,22 @@ use std::time::Duration;
 crate::shared! {
     /// What one worker does. Written by the worker, read by the pool.
     pub(crate) struct Slot {
-        /// One more than the number of the task it has; zero while it has none.
+        /// One more than the number of the task it has; zero while it has none. With [`DOOMED`], it
+        /// takes no other.
         claim: AtomicU64,
         /// When it took the task, in nanoseconds of the monotonic clock.
         since: AtomicU64,
         /// How many tasks it has finished.
         finished: AtomicU64,
+        /// 1 once it waits for its first task.
+        ready: AtomicU64,
         /// Keeps each worker's words in a cache line of their own.
-        _line: [AtomicU64; 5],
+        _line: [AtomicU64; 4],
     }
 }
+
+/// In a claim: the pool is about to end the worker.
+const DOOMED: u64 = 1 << 63;
 
 /// As many slots as fill a page, its header apart.
 pub(crate) const SLOTS: usize = 63;
@@ -41,14 +48,15 @@ impl Slot {
             claim: AtomicU64::new(0),
             since: AtomicU64::new(0),
             finished: AtomicU64::new(0),
-            _line: [const { AtomicU64::new(0) }; 5],
+            ready: AtomicU64::new(0),
+            _line: [const { AtomicU64::new(0) }; 4],
         }
     }
 
     /// The task that the worker has, or had when it died.
     pub(crate) fn claim(&self) -> Option<u64> {
         // Acquire: pairs with `take`, so that who sees a task claimed sees what was done before.
-        self.claim.load(Ordering::Acquire).checked_sub(1)
+        (self.claim.load(Ordering::Acquire) & !DOOMED).checked_sub(1)
     }
 
     pub(crate) fn finished(&self) -> u64 {
@@ -60,24 +68,50 @@ impl Slot {
         Duration::from_nanos(self.since.load(Ordering::Relaxed))
     }
 
+    /// Whether it has come as far as waiting for a task.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed) != 0
+    }
+
+    /// Has the worker take no other task than `task`; false if it does not have that any more.
+    pub(crate) fn doom(&self, task: u64) -> bool {
+        let claim = task.wrapping_add(1);
+        // AcqRel: pairs with `release`, either side of which comes first. Twice is once.
+        let doom =
+            self.claim.compare_exchange(claim, claim | DOOMED, Ordering::AcqRel, Ordering::Acquire);
+        matches!(doom, Ok(_)) || doom == Err(claim | DOOMED)
+    }
+
     /// For the next worker.
     pub(crate) fn reset(&self) {
         self.finished.store(0, Ordering::Relaxed);
+        self.ready.store(0, Ordering::Relaxed);
         self.claim.store(0, Ordering::Release);
     }
 
-    fn take(&self, task: u64) {
-        self.claim.store(task + 1, Ordering::Release);
+    fn note_ready(&self) {
+        self.ready.store(1, Ordering::Relaxed);
     }
 
-    fn note_start(&self) {
+    fn take(&self, task: u64) {
+        // First: whoever sees the claim sees since when.
         self.since.store(sys::time::monotonic().as_nanos() as u64, Ordering::Relaxed);
+        self.claim.store(task.wrapping_add(1) & !DOOMED, Ordering::Release);
+    }
+
+    /// Erases the claim; false if the worker is to take no other task.
+    fn release(&self) -> bool {
+        let claim = self.claim.load(Ordering::Relaxed);
+        if claim & DOOMED != 0 {
+            return false;
+        }
+        // Release: whoever sees the claim gone sees the result that was put before.
+        self.claim.compare_exchange(claim, 0, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
     fn note_end(&self) {
         // Relaxed: no one else writes it.
         self.finished.store(self.finished() + 1, Ordering::Relaxed);
-        self.claim.store(0, Ordering::Release);
     }
 }
 
@@ -98,6 +132,7 @@ crate::message! {
     pub(crate) struct Package {
         pub(crate) tasks: Ring,
         pub(crate) results: Ring,
+        pub(crate) revoked: Shared<Revoked>,
         pub(crate) slots: Shared<Slots>,
         pub(crate) slot: u32,
         pub(crate) limit: u64,
@@ -117,28 +152,37 @@ crate::message! {
 pub(crate) fn work(package: Package) {
     // Ctrl-C reaches the whole foreground group; what becomes of the work is the parent's to say.
     let _ = signal::ignore(signal::SIGINT);
+    // However the parent treats SIGTERM: its workers end by it.
+    let _ = signal::reset(signal::SIGTERM);
+    Mask::from_bits(0).set();
     panics::remember(Report::Silently);
-    let Package { tasks, results, slots, slot, limit, initializer } = package;
+    let Package { tasks, results, revoked, slots, slot, limit, initializer } = package;
     let Some(slot) = slots.get(slot as usize) else { return };
+    let mut result = Payload::default();
     if let Some(Err(error)) = initializer.map(Call::run) {
-        let _ = report(&results, u64::MAX, Tag::Uninitialized, Err(error));
+        let _ = report(&results, u64::MAX, Tag::Uninitialized, Err(error), &mut result);
         return;
     }
-    let mut message = Payload::default();
+    slot.note_ready();
+    let mut task = Payload::default();
     let mut known = None;
     while limit == 0 || slot.finished() < limit {
         // Closed is the ordinary end; with any other error nothing can be done here, and the pool
         // learns of it as of every death.
-        let Ok(task) = tasks.get(&mut message, Deadline::NEVER, |task| slot.take(task)) else {
+        let Ok(number) = tasks.get(&mut task, Deadline::NEVER, |number| slot.take(number)) else {
             return;
         };
-        slot.note_start();
-        let outcome = run(&mut message, &mut known);
-        let tag = if outcome.is_ok() { Tag::Done } else { Tag::Failed };
-        if report(&results, task, tag, outcome).is_err() {
+        if !revoked.is_revoked(number) {
+            let outcome = run(&mut task, &mut known, &mut result);
+            let tag = if outcome.is_ok() { Tag::Done } else { Tag::Failed };
+            if report(&results, number, tag, outcome, &mut result).is_err() {
+                return;
+            }
+            slot.note_end();
+        }
+        if !slot.release() {
             return;
         }
-        slot.note_end();
     }
 }
 
@@ -151,11 +195,14 @@ impl Call {
     }
 }
 
-/// Runs the task in `message`. `known` is the entry point of the last one, most likely the same.
+/// Runs the task in `message`, its result going behind the header of `result`. `known` is the entry
+/// point of the last one, most likely the same.
 fn run(
     message: &mut Payload,
     known: &mut Option<(Location, &'static EntryPoint)>,
-) -> Result<Payload> {
+    result: &mut Payload,
+) -> Result<()> {
+    begin(result);
     let mut decoder = Decoder::new(&message.bytes, &mut message.fds);
     let location = Location::decode(&mut decoder)?;
     let entry = match *known {
@@ -163,45 +210,49 @@ fn run(
         _ => location.resolve()?,
     };
     *known = Some((location, entry));
-    let mut result = Payload::default();
-    result.bytes.resize(RESULT_HEADER, 0);
-    panics::catch(|| entry.run(&mut decoder, &mut result))??;
-    Ok(result)
+    panics::catch(|| entry.run(&mut decoder, result))?
 }
 
 /// The task's number, and a tag.
 pub(crate) const RESULT_HEADER: usize = 9;
 
-/// Hands over what became of a task.
-fn report(results: &Ring, task: u64, tag: Tag, outcome: Result<Payload>) -> Result<()> {
-    let (tag, mut payload) = match outcome {
-        Ok(payload) => (tag, payload),
-        Err(error) => (tag, failure(&error)),
-    };
-    stamp(&mut payload, task, tag);
-    match results.put(&payload, Deadline::NEVER) {
+/// Empties a result and leaves room for its header.
+fn begin(result: &mut Payload) {
+    /// Results of more bytes are not reason enough to keep the memory.
+    const KEPT: usize = 1 << 20;
+    result.fds.clear();
+    result.bytes.clear();
+    result.bytes.shrink_to(KEPT);
+    result.bytes.resize(RESULT_HEADER, 0);
+}
+
+/// Hands over what became of a task: what is in `result`, or an error.
+fn report(
+    results: &Ring,
+    task: u64,
+    tag: Tag,
+    outcome: Result<()>,
+    result: &mut Payload,
+) -> Result<()> {
+    if let Err(error) = outcome {
+        begin(result);
+        // An error consists of numbers and text, which encode.
+        let _ = result.push(&error);
+    }
+    result.bytes[..8].copy_from_slice(&task.to_le_bytes());
+    result.bytes[8] = tag as u8;
+    match results.put(result, Deadline::NEVER) {
+        Ok(_) => Ok(()),
         Err(Error::Closed) => Err(Error::Closed),
         // Too long, no memory, no descriptors in flight: that is said in its place.
         Err(error) => {
-            let mut payload = failure(&error);
-            stamp(&mut payload, task, Tag::Failed);
-            results.put(&payload, Deadline::NEVER).map(drop)
+            begin(result);
+            let _ = result.push(&error);
+            result.bytes[..8].copy_from_slice(&task.to_le_bytes());
+            result.bytes[8] = Tag::Failed as u8;
+            results.put(result, Deadline::NEVER).map(drop)
         }
-        Ok(_) => Ok(()),
     }
-}
-
-fn failure(error: &Error) -> Payload {
-    let mut payload = Payload::default();
-    payload.bytes.resize(RESULT_HEADER, 0);
-    // An error consists of numbers and text, which encode.
-    let _ = payload.push(error);
-    payload
-}
-
-fn stamp(payload: &mut Payload, task: u64, tag: Tag) {
-    payload.bytes[..8].copy_from_slice(&task.to_le_bytes());
-    payload.bytes[8] = tag as u8;
 }
 
 /// How an item of a chunk becomes arguments.

@@ -1,19 +1,22 @@
 //! The first steps of a child, and `init`.
 
 use super::control::{Control, Incoming, Kind, Packet};
-use super::family::{self, Identity};
+use super::family::{self, Identity, Link};
 use super::panics::{self, Report};
-use super::target::{self, EntryPoint, Location};
-use super::{exit, lifeline, spawn};
+use super::surroundings::Surroundings;
+use super::target::{self, Location};
+use super::{exit, fork, lifeline, spawn};
 use crate::codec::Payload;
 use crate::sys::signal::Mask;
 use crate::sys::time::Deadline;
-use crate::{Decode, Decoder, Encode, Error, Result, sys};
+use crate::{Decode, Decoder, Encode, Error, Level, Result, log, sys};
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Tells a spawned child that it is one. It is taken out of the child's environment again.
+/// Tells a spawned child that it is one, by its pid: whoever inherits the variable from a child that
+/// knows nothing of it is another process. It is taken out of the environment again.
 pub(crate) const CHILD_VARIABLE: &str = "MULTIPROC_CHILD";
 
 /// Whether `init` ran in this process, or in the one it was forked from.
@@ -25,27 +28,34 @@ pub(crate) fn check_initialized() -> Result<()> {
     if INITIALIZED.load(Ordering::Relaxed) { Ok(()) } else { Err(Error::NotInitialized) }
 }
 
-/// What a child is told before anything else; its function's arguments follow in the same packet.
-pub(crate) struct Order {
-    pub(crate) entry: Location,
+/// What makes a process somebody's child.
+pub(crate) struct Birth {
     pub(crate) identity: Identity,
     /// The signals blocked in the parent's thread, as they are to be in the child.
     pub(crate) mask: u64,
-    /// The end of a daemon's lifeline; it is the packet's first descriptor.
+    /// The child's end of a daemon's lifeline.
     pub(crate) lifeline: Option<OwnedFd>,
+    pub(crate) surroundings: Surroundings,
+}
+
+/// What a child is told before anything else; its function's arguments follow in the same packet.
+pub(crate) struct Order {
+    pub(crate) entry: Location,
+    pub(crate) birth: Birth,
 }
 
 impl Order {
     /// The packet's payload: this, then `arguments`.
     pub(crate) fn with(self, arguments: Payload) -> Result<Payload> {
-        let Order { entry, identity, mask, lifeline } = self;
+        let Birth { identity, mask, lifeline, surroundings } = self.birth;
         let Identity { name, numbers, daemon, parent } = identity;
         let mut payload = Payload::of(&target::fingerprint())?;
-        payload.push(&entry)?;
+        payload.push(&self.entry)?;
         payload.push(&(name, numbers, daemon, parent))?;
         payload.push(&(mask, lifeline.is_some()))?;
-        payload.bytes.extend(arguments.bytes);
         payload.fds.extend(lifeline);
+        payload.push(&surroundings)?;
+        payload.bytes.extend(arguments.bytes);
         payload.fds.extend(arguments.fds);
         Ok(payload)
     }
@@ -59,8 +69,9 @@ impl Order {
         let (name, numbers, daemon, parent) = Decode::decode(decoder)?;
         let (mask, has_lifeline) = <(u64, bool)>::decode(decoder)?;
         let lifeline = if has_lifeline { Some(decoder.fd()?) } else { None };
+        let surroundings = Surroundings::decode(decoder)?;
         let identity = Identity { name, numbers, daemon, parent };
-        Ok(Order { entry, identity, mask, lifeline })
+        Ok(Order { entry, birth: Birth { identity, mask, lifeline, surroundings } })
     }
 }
 
@@ -87,26 +98,25 @@ pub fn init() {
         return;
     }
     spawn::remember_program();
-    if std::env::var_os(CHILD_VARIABLE).is_none() {
+    if !is_child() {
         return;
     }
-    if let Some(control) = take_control() {
-        let _ = control.send(Kind::Hello, &Payload::default(), true);
-        name_command();
-        let code = match start_packet(&control) {
-            Ok(payload) => run(control, payload, false),
-            // The parent is gone, or was not one of ours.
-            Err(_) => 1,
-        };
-        exit::exit(code);
-    }
+    // To go on would be to run the program once more, and perhaps, in it, the line that started this.
+    let Some(control) = sys::socket::inherited_seqpacket(sys::process::CONTROL_FD) else {
+        let _ = writeln!(std::io::stderr(), "multiproc: descriptor 3 was closed before init");
+        sys::process::exit_now(1)
+    };
+    let control = Control::from_fd(control);
+    let _ = control.send(Kind::Hello, &Payload::default(), true);
+    name_command();
+    exit::exit(take_up(control, false));
 }
 
-/// The control socket, if descriptor 3 is one: the variable may have been inherited through a program
-/// that knows nothing of this library.
-fn take_control() -> Option<Control> {
+/// Whether this process was started as a child, which is asked once.
+fn is_child() -> bool {
+    let Some(pid) = std::env::var_os(CHILD_VARIABLE) else { return false };
     sys::program::forget_variable(CHILD_VARIABLE);
-    sys::socket::inherited_seqpacket(sys::process::CONTROL_FD).map(Control::from_fd)
+    pid.to_str().and_then(|pid| pid.parse().ok()) == Some(sys::process::id())
 }
 
 /// `exec` has named the process after /proc/self/exe: gives it back the name of its program.
@@ -118,113 +128,104 @@ fn name_command() {
     }
 }
 
-/// The packet that says what to run. It was sent before the child was made: there is no waiting.
-pub(crate) fn start_packet(control: &Control) -> Result<Payload> {
-    match control.receive(Deadline::now())? {
-        Incoming::Packet(Packet { kind: Kind::Start, payload }) => Ok(payload),
-        _ => Err(Error::Disconnected),
+/// Does what the first packet says, tells the parent how it went, and gives the exit code.
+pub(crate) fn take_up(control: Control, forked: bool) -> i32 {
+    // The packet was sent before the child was made: there is no waiting.
+    match control.receive(Deadline::now()) {
+        Ok(Incoming::Packet(Packet { kind: Kind::Start, payload })) => {
+            run(control, payload, forked)
+        }
+        Ok(_) => fail(control, forked, Error::decode("a child without orders")),
+        Err(error) => fail(control, forked, error),
     }
 }
 
 /// Does what the packet says, tells the parent how it went, and gives the exit code.
 pub(crate) fn run(control: Control, mut payload: Payload, forked: bool) -> i32 {
     let mut decoder = Decoder::new(&payload.bytes, &mut payload.fds);
-    let order = match Order::decode(&mut decoder) {
-        Ok(order) => order,
-        Err(error) => return finish(&control, Err(error)),
-    };
-    let control = Arc::new(control);
-    let Order { entry, identity, mask, lifeline } = order;
-    let outcome = settle((identity, mask, lifeline), &control, forked)
-        .and_then(|()| entry.resolve())
-        .and_then(|entry| call(entry, decoder));
-    finish(&control, outcome)
+    match Order::decode(&mut decoder) {
+        Err(error) => fail(control, forked, error),
+        Ok(Order { entry, birth }) => {
+            live(birth, control, forked, |result| entry.resolve()?.run(&mut decoder, result))
+        }
+    }
 }
 
 /// In a forked child: runs `f`, tells the parent how it went, and gives the exit code.
-pub(crate) fn run_closure<R: Encode>(control: Control, me: Me, f: impl FnOnce() -> R) -> i32 {
-    let control = Arc::new(control);
-    let outcome = settle(me, &control, true).and_then(|()| {
-        let result = panics::catch(f)?;
-        Payload::of(&result)
-    });
-    finish(&control, outcome)
+pub(crate) fn run_closure<R: Encode>(control: Control, birth: Birth, f: impl FnOnce() -> R) -> i32 {
+    live(birth, control, true, |result| target::push_result(&f(), result))
 }
 
-/// Who a child is, the signals it is to block, and its end of a lifeline.
-type Me = (Identity, u64, Option<OwnedFd>);
+/// Leaves without having begun.
+fn fail(control: Control, forked: bool, error: Error) -> i32 {
+    exit::become_child(forked);
+    finish(&Link::new(control), Err(error))
+}
+
+/// A child's life: takes up its place, runs `body`, and tells the parent.
+fn live(
+    birth: Birth,
+    control: Control,
+    forked: bool,
+    body: impl FnOnce(&mut Payload) -> Result<()>,
+) -> i32 {
+    let link = Arc::new(Link::new(control));
+    let outcome = settle(birth, &link, forked).and_then(|()| {
+        log::tell(Level::Info, || "child process calls its function".into());
+        let mut result = Payload::default();
+        panics::catch(|| body(&mut result))??;
+        Ok(result)
+    });
+    finish(&link, outcome)
+}
 
 /// Makes this process a child.
-fn settle((identity, mask, lifeline): Me, control: &Arc<Control>, forked: bool) -> Result<()> {
+fn settle(birth: Birth, link: &Arc<Link>, forked: bool) -> Result<()> {
     exit::become_child(forked);
     exit::look_after()?;
-    family::become_child(identity, control.clone());
+    family::become_child(birth.identity, link.clone());
     panics::remember(Report::OnStderr);
-    if let Some(end) = lifeline {
-        lifeline::arm(end)?;
+    lifeline::become_child(birth.lifeline)?;
+    birth.surroundings.apply()?;
+    if forked {
+        fork::run_hooks();
     }
-    Mask::from_bits(mask).set();
+    Mask::from_bits(birth.mask).set();
     Ok(())
 }
 
-fn call(entry: &EntryPoint, mut decoder: Decoder<'_>) -> Result<Payload> {
-    let mut result = Payload::default();
-    panics::catch(|| entry.run(&mut decoder, &mut result))??;
-    Ok(result)
-}
-
 /// Tells the parent the result, and gives the exit code that goes with it.
-pub(crate) fn finish(control: &Control, outcome: Result<Payload>) -> i32 {
+fn finish(link: &Link, outcome: Result<Payload>) -> i32 {
     exit::flush();
-    let code = i32::from(outcome.is_err());
-    let told = Payload::of(&(code, outcome.is_err())).and_then(|mut payload| {
-        match outcome {
-            Ok(result) => {
-                payload.bytes.extend(result.bytes);
-                payload.fds.extend(result.fds);
-            }
-            Err(error) => payload.push(&error)?,
+    if let Err(error) = &outcome {
+        log::tell(Level::Error, || format!("child process fails: {error}"));
+    }
+    let (code, told) = match outcome {
+        Ok(result) => {
+            let code = i32::decode(&mut Decoder::new(&result.bytes, &mut Vec::new()));
+            (code.unwrap_or(1), Payload::of(&false).map(|head| join(head, result)))
         }
-        control.send(Kind::Finished, &payload, true)
-    });
-    match told {
+        Err(error) => (1, failure(&error)),
+    };
+    match told.and_then(|payload| link.send(Kind::Finished, &payload)) {
         // Nobody is there to be told; or the system refuses the journey: say that instead.
         Ok(()) | Err(Error::Disconnected) => code,
         Err(error) => {
-            let last = Payload::of(&(1, true)).and_then(|mut payload| {
-                payload.push(&error)?;
-                control.send(Kind::Finished, &payload, true)
-            });
-            drop(last);
+            drop(failure(&error).and_then(|payload| link.send(Kind::Finished, &payload)));
             1
         }
     }
 }
 
-/// Runs [`init`](crate::init) before `main`, in a program whose `main` is not ours: a test binary or a
-/// benchmark under another harness. One line, outside of any function.
-///
-/// Children of such a program run before its `main` would, while the program's other initialisers may
-/// not have run. With musl, `std::env::args` is empty there.
-///
-/// # Examples
-/// ```
-/// multiproc::init_before_main!();
-/// # fn main() {}
-/// ```
-#[macro_export]
-macro_rules! init_before_main {
-    () => {
-        #[used]
-        #[allow(unsafe_code)]
-        // SAFETY: the section holds pointers to functions that the C library calls, one after the
-        // other, before `main`; this is one, and what it ignores of their arguments is harmless.
-        #[unsafe(link_section = ".init_array")]
-        static MULTIPROC_INIT: extern "C" fn() = {
-            extern "C" fn run() {
-                $crate::init();
-            }
-            run
-        };
-    };
+/// What a process leaves behind that has no result.
+pub(crate) fn failure(error: &Error) -> Result<Payload> {
+    let mut payload = Payload::of(&(true, 1i32))?;
+    payload.push(error)?;
+    Ok(payload)
+}
+
+fn join(mut head: Payload, rest: Payload) -> Payload {
+    head.bytes.extend(rest.bytes);
+    head.fds.extend(rest.fds);
+    head
 }

@@ -1,17 +1,21 @@
 //! What a process will be.
 
-use super::bootstrap::{self, Order};
-use super::child::{Born, Child, Progress};
+use super::bootstrap::{self, Birth, Order};
+use super::child::{Born, Child, Progress, Role, START_TIMEOUT};
 use super::family::{self, Identity};
-use super::target::{CallOnce, EntryPoint, Target};
-use super::{StartMethod, exit, fork, forkserver, lifeline, spawn, start_method};
+use super::settings::Settings;
+use super::stdio::Streams;
+use super::surroundings::{Changes, Surroundings};
+use super::target::{Body, EntryPoint, Target};
+use super::{StartMethod, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio};
 use crate::codec::Payload;
 use crate::sys::signal::Blocked;
-use crate::{Decode, Encode, Result, sys};
+use crate::{Decode, Encode, Error, Level, Result, log, sys};
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A process that is yet to be started: what it will run, and how.
 ///
@@ -38,15 +42,8 @@ pub struct Process<R> {
     entry: &'static EntryPoint,
     arguments: Result<Payload>,
     numbers: Vec<u32>,
-    settings: Settings,
+    pub(super) settings: Settings,
     result: PhantomData<fn() -> R>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Settings {
-    name: Option<String>,
-    daemon: Option<bool>,
-    method: Option<StartMethod>,
 }
 
 impl<R: Encode + Decode + 'static> Process<R> {
@@ -58,11 +55,20 @@ impl<R: Encode + Decode + 'static> Process<R> {
         F: Target<A, R>,
         A: Encode + Decode + 'static,
     {
+        Process::numbered(f, arguments, family::next_numbers())
+    }
+
+    /// A process whose own children, if they have default names, are called after `numbers`.
+    pub(crate) fn numbered<F, A>(f: F, arguments: A, numbers: Vec<u32>) -> Process<R>
+    where
+        F: Target<A, R>,
+        A: Encode + Decode + 'static,
+    {
         let _ = f;
         Process {
-            entry: EntryPoint::of::<CallOnce<F, A, R>>(),
+            entry: EntryPoint::of::<Body<F, A, R>>(),
             arguments: Payload::of(&arguments),
-            numbers: family::next_numbers(),
+            numbers,
             settings: Settings::default(),
             result: PhantomData,
         }
@@ -118,6 +124,14 @@ impl<R: Encode + Decode + 'static> Process<R> {
         self
     }
 
+    /// How long the process may take until [`multiproc::init`](crate::init) runs in it, before who
+    /// waits for it kills it and gets [`Error::StartTimeout`](crate::Error::StartTimeout). A minute by
+    /// default; it matters for [`Spawn`](StartMethod::Spawn) alone.
+    pub fn start_timeout(mut self, timeout: Duration) -> Process<R> {
+        self.settings.start_timeout = Some(timeout);
+        self
+    }
+
     /// Starts the process.
     ///
     /// # Blocking
@@ -147,22 +161,35 @@ impl<R: Encode + Decode + 'static> Process<R> {
             _ => bootstrap::check_initialized()?,
         }
         let (entry, arguments) = (entry.locate()?, arguments?);
-        let identity = settings.identity(numbers);
-        begin(identity, hidden, |identity, mask, lifeline| {
-            let payload = Order { entry, identity, mask, lifeline }.with(arguments)?;
+        settings.environment.check()?;
+        begin(settings, numbers, hidden, |mut birth, held| {
+            let around = &mut birth.surroundings;
+            // A spawned child has it when its program begins.
+            let environment = match method {
+                StartMethod::Spawn => std::mem::take(&mut around.environment),
+                _ => Changes::default(),
+            };
+            if method == StartMethod::ForkServer && around.directory.is_none() {
+                // The server's own is what this process's was when it started the server.
+                around.directory = std::env::current_dir().ok();
+            }
+            let payload = Order { entry, birth }.with(arguments)?;
             match method {
-                StartMethod::Spawn => spawn::start(&payload),
+                StartMethod::Spawn => spawn::start(&payload, &environment),
                 StartMethod::ForkServer => forkserver::start(&payload),
-                StartMethod::Fork => fork::start(|control| bootstrap::run(control, payload, true)),
+                StartMethod::Fork => fork::start(|control| {
+                    drop(held.take());
+                    bootstrap::run(control, payload, true)
+                }),
             }
         })
     }
 }
 
 impl Settings {
-    fn identity(self, numbers: Vec<u32>) -> Identity {
+    fn identity(&self, numbers: Vec<u32>) -> Identity {
         let me = family::identity();
-        let name = self.name.unwrap_or_else(|| {
+        let name = self.name.clone().unwrap_or_else(|| {
             let numbers: Vec<_> = numbers.iter().map(u32::to_string).collect();
             format!("Process-{}", numbers.join(":"))
         });
@@ -171,32 +198,82 @@ impl Settings {
     }
 }
 
-/// What every start has in common: `start` makes the process, with all signals blocked, from its
-/// identity, the mask to restore, and its end of a lifeline.
+/// What every start has in common: `start` makes the process, with all signals blocked.
 fn begin<R>(
-    identity: Identity,
+    settings: Settings,
+    numbers: Vec<u32>,
     hidden: bool,
-    start: impl FnOnce(Identity, u64, Option<OwnedFd>) -> Result<Born>,
+    start: impl FnOnce(Birth, &mut Option<Held>) -> Result<Born>,
 ) -> Result<Child<R>> {
     exit::look_after()?;
     family::reap_ended();
-    let (name, daemon) = (identity.name.clone(), identity.daemon);
-    let (ours, theirs) =
-        if daemon { lifeline::new().map(|(a, b)| (Some(a), Some(b)))? } else { (None, None) };
+    let identity = settings.identity(numbers);
+    let (streams, pipes) = stdio::open(settings.streams)?;
+    let role = Role {
+        name: identity.name.clone(),
+        daemon: identity.daemon,
+        hidden,
+        start_timeout: settings.start_timeout.unwrap_or(START_TIMEOUT),
+    };
+    let (tether, lifeline) = match identity.daemon {
+        true => Tether::new().map(|(tether, lifeline)| (Some(tether), Some(lifeline)))?,
+        false => (None, None),
+    };
+    let mut held = Some(Held { tether, pipes });
     let blocked = Blocked::all();
-    let born = start(identity, blocked.before().to_bits(), theirs)?;
+    let mask = blocked.before().to_bits();
+    let surroundings = Surroundings {
+        method: method::chosen(),
+        log: log::chosen(),
+        directory: settings.directory,
+        environment: settings.environment,
+        streams,
+        fences: settings.fences,
+    };
+    let born = start(Birth { identity, mask, lifeline, surroundings }, &mut held)?;
     drop(blocked);
-    let progress = Arc::new(Progress::new(born, name, daemon, hidden, ours)?);
+    let (tether, pipes) = held.map(|held| (held.tether, held.pipes)).unwrap_or_default();
+    let ours = tether.map(|tether| {
+        // Refused (it cannot be), the child does it for itself.
+        let _ = lifeline::tie(&tether.theirs, born.pid);
+        tether.ours
+    });
+    let progress = Arc::new(Progress::new(born, role, ours));
     family::adopt(progress.clone());
-    Ok(Child::new(progress))
+    log::tell(Level::Debug, || format!("{} started with pid {}", progress.name, progress.pid));
+    Ok(Child::new(progress).with_pipes(pipes))
+}
+
+/// What the parent holds of the child until that exists. A forked child has to close its copies.
+struct Held {
+    tether: Option<Tether>,
+    pipes: Streams,
+}
+
+/// A lifeline, as long as the parent has both ends.
+struct Tether {
+    ours: OwnedFd,
+    /// A copy of the child's end.
+    theirs: OwnedFd,
+}
+
+impl Tether {
+    /// This, and the child's end.
+    fn new() -> Result<(Tether, OwnedFd)> {
+        let (ours, theirs) = lifeline::new()?;
+        let copy = sys::fd::dup(theirs.as_fd()).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
+        Ok((Tether { ours, theirs: copy }, theirs))
+    }
 }
 
 pub(super) fn fork_closure<R: Encode + Decode + 'static>(
     f: impl FnOnce() -> R,
 ) -> Result<Child<R>> {
-    let identity = Settings::default().identity(family::next_numbers());
-    begin(identity, false, |identity, mask, lifeline| {
-        fork::start(|control| bootstrap::run_closure(control, (identity, mask, lifeline), f))
+    begin(Settings::default(), family::next_numbers(), false, |birth, held| {
+        fork::start(|control| {
+            drop(held.take());
+            bootstrap::run_closure(control, birth, f)
+        })
     })
 }
 

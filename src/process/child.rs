@@ -3,25 +3,27 @@
 use super::ExitStatus;
 use super::control::{Control, Incoming, Kind, Packet};
 use super::family;
+use super::stdio::Streams;
 use crate::sys::poll::{self, IN, PollFd};
 use crate::sys::time::Deadline;
-use crate::{Decode, Decoder, Error, Result, sys};
+use crate::{Decode, Decoder, Error, Level, Result, log, sys};
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long a child may take from its start to `multiproc::init`, before who waits for it gives up.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Who is told by the kernel how a child ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Reaper {
     /// This process: it is the parent.
     Us,
     /// The forkserver, which passes it on by the child's control socket.
-    Forkserver,
+    Forkserver(Arc<Progress>),
 }
 
 /// What a start method gives: a process that exists.
@@ -33,8 +35,17 @@ pub(crate) struct Born {
     pub(crate) reaper: Reaper,
     /// Whether the child is this library's already, and not still a program on its way to `init`.
     pub(crate) greeted: bool,
-    /// What it has said by now.
-    pub(crate) early: Vec<Packet>,
+}
+
+/// What a child is to its parent.
+#[derive(Debug)]
+pub(crate) struct Role {
+    pub(crate) name: String,
+    pub(crate) daemon: bool,
+    /// Python's `active_children` does not show it, and it is nobody's to join.
+    pub(crate) hidden: bool,
+    /// How long it may take to its `init`.
+    pub(crate) start_timeout: Duration,
 }
 
 /// What is known of a child, shared by its handle and the list of this process's children.
@@ -42,27 +53,31 @@ pub(crate) struct Born {
 pub(crate) struct Progress {
     pub(crate) name: String,
     pub(crate) daemon: bool,
+    pub(crate) hidden: bool,
     pub(crate) pid: u32,
     creator: u32,
     pidfd: OwnedFd,
     reaper: Reaper,
     start_deadline: Deadline,
-    /// Python's `active_children` does not show it, and it is nobody's to join.
-    pub(crate) hidden: bool,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Gone in a fork of the process that started the child.
-    control: Option<Control>,
+    /// Gone once the child was reaped, and in a fork of the process that started it. Shared with
+    /// those that wait for its next packet.
+    control: Option<Arc<Control>>,
     /// While this end is open a daemon lives. Nothing is ever sent on it.
     lifeline: Option<OwnedFd>,
+    /// Whether a forkserver will say how the child ended.
+    served: bool,
     greeted: bool,
     /// Nothing more will be said: the child has closed its end, most likely by ending.
-    ended: bool,
+    silent: bool,
     timed_out: bool,
     finished: Option<Finished>,
+    /// What the forkserver has said.
+    told: Option<ExitStatus>,
     status: Option<ExitStatus>,
 }
 
@@ -74,37 +89,33 @@ pub(crate) struct Finished {
     pub(crate) outcome: Result<crate::codec::Payload>,
 }
 
+/// Python's exit code of a process of which nobody can tell any more.
+const LOST: i32 = 255;
+
 impl Progress {
-    pub(crate) fn new(
-        born: Born,
-        name: String,
-        daemon: bool,
-        hidden: bool,
-        lifeline: Option<OwnedFd>,
-    ) -> Result<Progress> {
-        let mut state = State {
-            control: Some(born.control),
-            lifeline,
-            greeted: born.greeted,
-            ended: false,
-            timed_out: false,
-            finished: None,
-            status: None,
-        };
-        for packet in born.early {
-            state.absorb(packet)?;
-        }
-        Ok(Progress {
-            name,
-            daemon,
+    pub(crate) fn new(born: Born, role: Role, lifeline: Option<OwnedFd>) -> Progress {
+        let served = matches!(born.reaper, Reaper::Forkserver(_));
+        Progress {
+            name: role.name,
+            daemon: role.daemon,
+            hidden: role.hidden,
             pid: born.pid,
             creator: sys::process::id(),
             pidfd: born.pidfd,
             reaper: born.reaper,
-            start_deadline: Deadline::after(START_TIMEOUT),
-            hidden,
-            state: Mutex::new(state),
-        })
+            start_deadline: Deadline::after(role.start_timeout),
+            state: Mutex::new(State {
+                control: Some(Arc::new(born.control)),
+                lifeline,
+                served,
+                greeted: born.greeted,
+                silent: false,
+                timed_out: false,
+                finished: None,
+                told: None,
+                status: None,
+            }),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -120,65 +131,112 @@ impl Progress {
     }
 
     /// Waits until the child has ended, and reaps it; `None` once the deadline has passed.
+    ///
+    /// Any number of threads may do so at once: each waits without a lock, and what the first of them
+    /// learns is the others' too.
     pub(crate) fn wait(&self, deadline: Deadline) -> Result<Option<ExitStatus>> {
         self.check_creator()?;
+        if let Some(status) = self.state().status {
+            return Ok(Some(status));
+        }
+        if self.await_end(deadline)? { self.await_status(deadline) } else { Ok(None) }
+    }
+
+    /// Waits until the child has ended; false once the deadline has passed.
+    fn await_end(&self, deadline: Deadline) -> Result<bool> {
         loop {
-            let mut state = self.state();
-            if state.status.is_some() {
-                return Ok(state.status);
-            }
             // Only a child that has not greeted yet is listened to while it runs: what it says later
             // is read when it has ended.
-            if !state.greeted && !state.ended {
-                state.absorb_all()?;
-            }
-            let greeted = state.greeted;
-            let listen = !greeted && !state.ended;
+            let (control, impatient) = self.state().await_greeting();
+            let until = if impatient { deadline.min(self.start_deadline) } else { deadline };
             // A negative number is nobody's: poll passes it over.
-            let control = state.control.as_ref().filter(|_| listen);
-            let control = control.map_or(-1, |control| control.as_fd().as_raw_fd());
-            drop(state);
-            let mut fds = [PollFd::new(self.pidfd.as_raw_fd(), IN), PollFd::new(control, IN)];
-            let until = if greeted { deadline } else { deadline.min(self.start_deadline) };
+            let control_fd = control.as_ref().map_or(-1, |control| control.as_fd().as_raw_fd());
+            let mut fds = [PollFd::new(self.raw_fd(), IN), PollFd::new(control_fd, IN)];
             poll::poll(&mut fds, until).map_err(Error::os("ppoll"))?;
             if fds[0].is_ready() {
-                return self.reap(deadline);
+                return Ok(true);
             }
-            if !greeted && self.start_deadline.has_passed() {
+            if impatient && self.start_deadline.has_passed() {
                 self.state().timed_out = true;
+                log::tell(Level::Error, || {
+                    format!("{} did not get to its init in time", self.name)
+                });
                 self.signal(sys::signal::SIGKILL)?;
             } else if deadline.has_passed() {
-                return Ok(None);
+                return Ok(false);
             }
         }
     }
 
     /// The child has ended: learns how, and reads what it left.
-    fn reap(&self, deadline: Deadline) -> Result<Option<ExitStatus>> {
-        let mut state = self.state();
-        if state.status.is_some() {
-            return Ok(state.status);
+    fn await_status(&self, deadline: Deadline) -> Result<Option<ExitStatus>> {
+        loop {
+            let mut state = self.state();
+            state.absorb_all();
+            let status = match state.status {
+                Some(status) => Some(status),
+                None => self.learn_status(&mut state)?,
+            };
+            if let Some(status) = status {
+                state.close(status);
+                drop(state);
+                family::forget(self);
+                log::tell(Level::Debug, || format!("{} {status}", self.name));
+                return Ok(Some(status));
+            }
+            let control = state.control.clone();
+            drop(state);
+            if deadline.has_passed() {
+                return Ok(None);
+            }
+            self.pause(control, deadline)?;
         }
-        state.absorb_all()?;
-        let status = match self.reaper {
+    }
+
+    /// How the child, which has ended, did so; `None` if it is too early to tell.
+    fn learn_status(&self, state: &mut State) -> Result<Option<ExitStatus>> {
+        match &self.reaper {
             Reaper::Us => match sys::process::reap(self.pidfd.as_fd()) {
-                Ok(status) => status,
+                Ok(status) => Ok(status),
                 // The host program waited for any child, or has SIGCHLD ignored.
-                Err(error) if error.raw_os_error() == Some(sys::ECHILD) => None,
-                Err(error) => return Err(Error::os("waitid(P_PIDFD)")(error)),
+                Err(error) if error.raw_os_error() == Some(sys::ECHILD) => {
+                    Ok(Some(self.guess_status(state)))
+                }
+                Err(error) => Err(Error::os("waitid(P_PIDFD)")(error)),
             },
-            Reaper::Forkserver => match state.await_status(deadline)? {
-                Some(status) => status,
-                None => return Ok(None),
-            },
+            Reaper::Forkserver(server) if state.told.is_none() => {
+                if !state.silent && !server.has_ended()? {
+                    return Ok(None);
+                }
+                // What it said before it went.
+                state.absorb_all();
+                Ok(Some(state.told.unwrap_or_else(|| self.guess_status(state))))
+            }
+            Reaper::Forkserver(_) => Ok(state.told),
+        }
+    }
+
+    /// The best word on a child that somebody else has reaped.
+    fn guess_status(&self, state: &State) -> ExitStatus {
+        let own = || state.finished.as_ref().map_or(LOST, |finished| finished.code);
+        sys::process::exit_info(self.pidfd.as_fd()).unwrap_or_else(|| ExitStatus::Exited(own()))
+    }
+
+    /// Waits for the word of who reaps the child.
+    fn pause(&self, control: Option<Arc<Control>>, deadline: Deadline) -> Result<()> {
+        let Reaper::Forkserver(server) = &self.reaper else {
+            // A debugger is told first, and no descriptor says when it is our turn.
+            std::thread::sleep(Duration::from_millis(1));
+            return Ok(());
         };
-        // 255 is what Python gives where nobody can tell any more.
-        let told = state.finished.as_ref().map_or(255, |finished| finished.code);
-        state.status = Some(status.unwrap_or(ExitStatus::Exited(told)));
-        let status = state.status;
-        drop(state);
-        family::forget(self);
-        Ok(status)
+        let control_fd = control.as_ref().map_or(-1, |control| control.as_fd().as_raw_fd());
+        let mut fds = [PollFd::new(control_fd, IN), PollFd::new(server.raw_fd(), IN)];
+        poll::poll(&mut fds, deadline).map(drop).map_err(Error::os("ppoll"))
+    }
+
+    /// Whether the process has ended, reaped or not.
+    fn has_ended(&self) -> Result<bool> {
+        poll::wait_readable(self.pidfd.as_fd(), Deadline::now()).map_err(Error::os("ppoll"))
     }
 
     /// In a fork of the process that started the child: closes the ends by which the child, and its
@@ -206,62 +264,69 @@ impl Progress {
         match state.finished.take() {
             Some(finished) => finished.outcome,
             None if state.timed_out => Err(Error::StartTimeout),
-            None if !state.greeted => Err(Error::NotStarted { status }),
             None => Err(match status {
-                ExitStatus::Exited(code) => Error::Exited { code },
                 ExitStatus::Killed(signal) => Error::Killed { signal },
+                ExitStatus::Exited(_) if !state.greeted => Error::NotStarted { status },
+                ExitStatus::Exited(code) => Error::Exited { code },
             }),
         }
     }
 }
 
 impl State {
-    fn receive(&self, deadline: Deadline) -> Result<Incoming> {
-        self.control.as_ref().map_or(Ok(Incoming::End), |control| control.receive(deadline))
+    /// Reads what a child has said that has not greeted yet. Gives the socket if its greeting is still
+    /// to come by it, and whether there is a limit to the wait for it.
+    fn await_greeting(&mut self) -> (Option<Arc<Control>>, bool) {
+        if !self.greeted {
+            self.absorb_all();
+        }
+        let impatient = !self.greeted && !self.timed_out;
+        (self.control.clone().filter(|_| impatient && !self.silent), impatient)
     }
 
-    /// Reads all packets that are there.
-    fn absorb_all(&mut self) -> Result<()> {
-        loop {
-            match self.receive(Deadline::now())? {
-                Incoming::Packet(packet) => drop(self.absorb(packet)?),
-                Incoming::Nothing => return Ok(()),
-                Incoming::End => {
-                    self.ended = true;
-                    return Ok(());
+    /// Reads all packets that are there. One that cannot be read is what the child leaves.
+    fn absorb_all(&mut self) {
+        while let (Some(control), false) = (&self.control, self.silent) {
+            match control.receive(Deadline::now()).and_then(|incoming| self.absorb(incoming)) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    self.silent = Control::is_stuck(&error);
+                    self.finished = Some(Finished { code: LOST, outcome: Err(error) });
                 }
             }
         }
     }
 
-    /// Takes note of a packet; gives the status if it was one from the forkserver.
-    fn absorb(&mut self, packet: Packet) -> Result<Option<ExitStatus>> {
-        match packet.kind {
-            Kind::Hello => self.greeted = true,
-            Kind::Finished => self.finished = Some(Finished::decode(packet)?),
-            Kind::Status => {
-                let status = super::status_from_bytes(&packet.payload.bytes)?;
-                self.status = Some(status);
-                return Ok(Some(status));
+    /// Takes note of what came; false if that was the last for now.
+    fn absorb(&mut self, incoming: Incoming) -> Result<bool> {
+        match incoming {
+            Incoming::Nothing => return Ok(false),
+            Incoming::End => {
+                self.silent = true;
+                return Ok(false);
             }
-            _ => return Err(Error::decode(format!("a packet {:?} from a child", packet.kind))),
+            Incoming::Packet(Packet { kind: Kind::Hello, .. }) => self.greeted = true,
+            Incoming::Packet(packet @ Packet { kind: Kind::Finished, .. }) => {
+                // Unless somebody else is to say how it ended, that was all.
+                self.silent = !self.served;
+                self.finished = Some(Finished::decode(packet)?);
+            }
+            Incoming::Packet(Packet { kind: Kind::Status, payload }) => {
+                self.told = Some(super::status_from_bytes(&payload.bytes)?);
+            }
+            Incoming::Packet(Packet { kind, .. }) => {
+                return Err(Error::decode(format!("a packet {kind:?} from a child")));
+            }
         }
-        Ok(None)
+        Ok(true)
     }
 
-    /// The forkserver's word on the child that has ended: `Some(None)` if the forkserver is gone too,
-    /// `None` once the deadline has passed.
-    fn await_status(&mut self, deadline: Deadline) -> Result<Option<Option<ExitStatus>>> {
-        loop {
-            if self.status.is_some() {
-                return Ok(Some(self.status));
-            }
-            match self.receive(deadline)? {
-                Incoming::Packet(packet) => drop(self.absorb(packet)?),
-                Incoming::Nothing => return Ok(None),
-                Incoming::End => return Ok(Some(None)),
-            }
-        }
+    /// The child is dead and reaped: nothing is to be said any more.
+    fn close(&mut self, status: ExitStatus) {
+        self.status = Some(status);
+        self.control = None;
+        self.lifeline = None;
     }
 }
 
@@ -269,8 +334,7 @@ impl Finished {
     fn decode(packet: Packet) -> Result<Finished> {
         let mut payload = packet.payload;
         let mut decoder = Decoder::new(&payload.bytes, &mut payload.fds);
-        let code = i32::decode(&mut decoder)?;
-        let failed = bool::decode(&mut decoder)?;
+        let (failed, code) = <(bool, i32)>::decode(&mut decoder)?;
         if failed {
             return Ok(Finished { code, outcome: Err(<Error as Decode>::decode(&mut decoder)?) });
         }
@@ -307,13 +371,30 @@ impl Finished {
 /// # }
 /// ```
 pub struct Child<R> {
+    /// The writing end of its standard input, if that is [`Stdio::Piped`](crate::Stdio::Piped): it sees the
+    /// end when this is dropped.
+    pub stdin: Option<ChildStdin>,
+    /// The reading end of its standard output, likewise.
+    pub stdout: Option<ChildStdout>,
+    /// The reading end of its standard error, likewise.
+    pub stderr: Option<ChildStderr>,
     progress: Arc<Progress>,
     result: PhantomData<fn() -> R>,
 }
 
 impl<R> Child<R> {
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
     pub(crate) fn new(progress: Arc<Progress>) -> Child<R> {
-        Child { progress, result: PhantomData }
+        Child { stdin: None, stdout: None, stderr: None, progress, result: PhantomData }
+    }
+
+    /// Gives the handle its ends of the pipes to the child.
+    pub(crate) fn with_pipes(self, [stdin, stdout, stderr]: Streams) -> Child<R> {
+        let (stdin, stdout) = (stdin.map(ChildStdin::from), stdout.map(ChildStdout::from));
+        Child { stdin, stdout, stderr: stderr.map(ChildStderr::from), ..self }
     }
 
     /// The process's pid.
@@ -408,18 +489,23 @@ impl<R> Child<R> {
 impl<R: Decode> Child<R> {
     /// Blocks until the process has ended, and gives what its function returned.
     ///
+    /// The exit code is as if the function were `main`: 0; 1 if what it returned is an `Err`, which is
+    /// given here as it is; the number of an [`ExitCode`](std::process::ExitCode).
+    ///
     /// # Blocking
-    /// As [`wait`](Self::wait). The process never waits for its result to be read.
+    /// As [`wait`](Self::wait). The process never waits for its result to be read. A pipe to its
+    /// standard input is closed first; a full one from its output that nobody reads keeps it waiting.
     ///
     /// # Errors
     /// * [`Error::Panicked`]: the function panicked; here is what it said, and where.
     /// * [`Error::Exited`], [`Error::Killed`]: the process ended without returning.
-    /// * [`Error::NotStarted`], [`Error::StartTimeout`]: it ended, or did not get so far in a minute,
+    /// * [`Error::NotStarted`], [`Error::StartTimeout`]: it exited, or did not get so far in a minute,
     ///   before [`multiproc::init`](crate::init) ran in it.
     /// * [`Error::DifferentExecutable`]: the program's file was replaced by another build.
     /// * [`Error::Encode`], [`Error::Decode`]: arguments or result could not make the journey.
     /// * As [`wait`](Self::wait).
-    pub fn join(self) -> Result<R> {
+    pub fn join(mut self) -> Result<R> {
+        drop(self.stdin.take());
         let status = self.wait()?;
         let mut payload = self.progress.outcome(status)?;
         let mut decoder = Decoder::new(&payload.bytes, &mut payload.fds);
@@ -441,7 +527,10 @@ impl<R> fmt::Debug for Child<R> {
         write!(f, "<Process name='{name}' pid={pid} parent={creator} ")?;
         match self.progress.wait(Deadline::now()) {
             Ok(None) => f.write_str("started")?,
-            Ok(Some(status)) => write!(f, "stopped exitcode={}", status.to_number())?,
+            Ok(Some(status)) => match status.signal().and_then(sys::signal::name) {
+                Some(name) => write!(f, "stopped exitcode=-{name}")?,
+                None => write!(f, "stopped exitcode={}", status.to_number())?,
+            },
             Err(_) => f.write_str("unknown")?,
         }
         f.write_str(if *daemon { " daemon>" } else { ">" })

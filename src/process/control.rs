@@ -6,14 +6,15 @@
 
 use crate::codec::Payload;
 use crate::sys::memory;
-use crate::sys::poll::{self, PollFd};
+use crate::sys::poll;
 use crate::sys::socket::{self, MAX_FDS, Receive};
 use crate::sys::time::Deadline;
 use crate::{Error, Result, sys};
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 /// What a packet is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +28,9 @@ pub(crate) enum Kind {
     Hello = 3,
     /// Child to parent: the exit code to be, and the result.
     Finished = 4,
-    /// Forkserver to parent, by the child's socket: its pid, and a pidfd.
+    /// Child of a forkserver to parent: its pid, and a pidfd.
     Started = 5,
-    /// Forkserver to parent, by the child's socket: it could not be forked.
+    /// Forkserver, or its child, to parent: why it does not start.
     Refused = 6,
     /// Forkserver to parent, by the child's socket: how it ended.
     Status = 7,
@@ -63,6 +64,10 @@ pub(crate) enum Incoming {
     End,
 }
 
+/// How long the descriptors of a packet may take that is there in part: its sender has been killed, or
+/// is about to send them.
+const REST: Duration = Duration::from_secs(10);
+
 /// One end of the socket.
 #[derive(Debug)]
 pub(crate) struct Control(OwnedFd);
@@ -79,7 +84,9 @@ impl Control {
     pub(crate) fn pair() -> Result<(Control, Control)> {
         let (a, b) = socket::pair(socket::Kind::SeqPacket)
             .map_err(Error::os("socketpair(SOCK_SEQPACKET)"))?;
-        Ok((Control(a), Control(b)))
+        // Where stdout is closed its number is free, but whoever prints there must not print here.
+        let above = |fd| sys::fd::above_stdio(fd).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"));
+        Ok((Control(above(a)?), Control(above(b)?)))
     }
 
     pub(crate) fn from_fd(fd: OwnedFd) -> Control {
@@ -129,35 +136,39 @@ impl Control {
     ///   (EMFILE).
     /// * [`Error::Decode`]: what arrived is no packet.
     pub(crate) fn receive(&self, deadline: Deadline) -> Result<Incoming> {
-        let mut fds = Vec::new();
-        let mut buffer = vec![0; HEADER + INLINE];
-        let Some(len) = self.receive_once(&mut buffer, &mut fds, deadline)? else {
-            return Ok(Incoming::Nothing);
-        };
-        if len == 0 {
-            return Ok(Incoming::End);
+        // A look first: a buffer for any packet would cost a new process more than the second call.
+        let mut header = [0; HEADER];
+        let look = Receive { peek: true, without_fds: true, ..Receive::default() };
+        match self.receive_once(&mut header, &mut Vec::new(), look, deadline)? {
+            None => return Ok(Incoming::Nothing),
+            Some(0) => return Ok(Incoming::End),
+            Some(_) => {}
         }
-        let (Some(kind), true) = (Kind::from_byte(buffer[0]), len >= HEADER) else {
+        let by_file = header[1] != 0;
+        let body = number(&header[8..]);
+        let inline = if by_file { 0 } else { body.min(INLINE as u64) as usize };
+        let mut bytes = vec![0; HEADER + inline];
+        let mut fds = Vec::new();
+        let len = self.receive_once(&mut bytes, &mut fds, Receive::default(), deadline)?;
+        let (Some(kind), Some(HEADER..)) = (Kind::from_byte(header[0]), len) else {
             return Err(Error::decode("no packet of this library"));
         };
-        let by_file = buffer[1] != 0;
-        let count = number(&buffer[4..8]) as usize + usize::from(by_file);
-        let body = number(&buffer[8..HEADER]);
+        let count = number(&header[4..8]) as usize + usize::from(by_file);
         while fds.len() < count {
             let mut more = [0; HEADER];
             let before = fds.len();
-            match self.receive_once(&mut more, &mut fds, Deadline::NEVER)? {
+            let rest = Deadline::after(REST);
+            match self.receive_once(&mut more, &mut fds, Receive::default(), rest)? {
                 Some(HEADER) if more[0] == Kind::More as u8 && fds.len() > before => {}
                 _ => return Err(Error::decode("a packet that ends before its descriptors")),
             }
         }
-        let bytes = if by_file {
-            read_file(fds.remove(0), body)?
+        if by_file {
+            bytes = read_file(fds.remove(0), body)?;
         } else {
-            buffer.truncate(len);
-            buffer.drain(..HEADER);
-            buffer
-        };
+            bytes.truncate(len.unwrap_or_default());
+            bytes.drain(..HEADER);
+        }
         if bytes.len() as u64 != body || fds.len() + usize::from(by_file) != count {
             return Err(Error::decode("a packet of another length than announced"));
         }
@@ -169,31 +180,37 @@ impl Control {
         &self,
         buffer: &mut [u8],
         fds: &mut Vec<OwnedFd>,
+        how: Receive,
         deadline: Deadline,
     ) -> Result<Option<usize>> {
-        if deadline.remaining().is_some()
-            && !poll::wait_readable(self.0.as_fd(), deadline).map_err(Error::os("ppoll"))?
-        {
-            return Ok(None);
-        }
-        let parts = &mut [IoSliceMut::new(buffer)];
-        match socket::receive(self.0.as_fd(), parts, fds, Receive::default()) {
-            Ok(received) if received.fds_lost => {
-                let source = std::io::Error::from_raw_os_error(sys::EMFILE);
-                Err(Error::os("recvmsg(SCM_RIGHTS)")(source))
+        let how = Receive { dont_wait: deadline != Deadline::NEVER, ..how };
+        loop {
+            let parts = &mut [IoSliceMut::new(buffer)];
+            match socket::receive(self.0.as_fd(), parts, fds, how) {
+                Ok(received) if received.fds_lost => {
+                    let source = std::io::Error::from_raw_os_error(sys::EMFILE);
+                    return Err(Error::os("recvmsg(SCM_RIGHTS)")(source));
+                }
+                Ok(received) => return Ok(Some(received.len)),
+                Err(error) => match error.raw_os_error() {
+                    // Said once, and before what the other side has sent: it went without reading all
+                    // of ours.
+                    Some(sys::ECONNRESET) => {}
+                    Some(sys::EAGAIN) if deadline.has_passed() => return Ok(None),
+                    Some(sys::EAGAIN) => {
+                        poll::wait_readable(self.0.as_fd(), deadline)
+                            .map_err(Error::os("ppoll"))?;
+                    }
+                    _ => return Err(Error::os("recvmsg")(error)),
+                },
             }
-            Ok(received) => Ok(Some(received.len)),
-            // The other side went without reading all that we had sent.
-            Err(error) if error.raw_os_error() == Some(sys::ECONNRESET) => Ok(Some(0)),
-            Err(error) => Err(Error::os("recvmsg")(error)),
         }
     }
 
-    /// Waits until the other side is gone, whatever it may have sent before.
-    pub(crate) fn wait_hang_up(&self, deadline: Deadline) -> Result<bool> {
-        let mut fds = [PollFd::new(self.0.as_raw_fd(), 0)];
-        poll::poll(&mut fds, deadline).map_err(Error::os("ppoll"))?;
-        Ok(fds[0].is_hung_up())
+    /// Whether an error of [`receive`](Self::receive) has left the socket as it was, so that the next
+    /// try would only repeat it.
+    pub(crate) fn is_stuck(error: &Error) -> bool {
+        matches!(error, Error::Os { call, .. } if call == "ppoll" || call == "recvmsg")
     }
 }
 
@@ -247,7 +264,6 @@ mod tests {
         }
         assert!(matches!(b.receive(Deadline::now()).unwrap(), Incoming::Nothing));
         drop(a);
-        assert!(b.wait_hang_up(Deadline::NEVER).unwrap());
         assert!(matches!(b.receive(Deadline::NEVER).unwrap(), Incoming::End));
     }
 
@@ -265,6 +281,16 @@ mod tests {
         assert_eq!(fds.len(), 600);
         assert_eq!(sys::fd::drain(fds[599].as_fd()).unwrap(), 1);
         assert_eq!(sys::fd::drain(fds[598].as_fd()).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_was_sent_by_one_who_left_without_reading_arrives() {
+        let (a, b) = Control::pair().unwrap();
+        a.send(Kind::Start, &Payload::default(), false).unwrap();
+        b.send(Kind::Hello, &Payload::default(), false).unwrap();
+        drop(b);
+        assert_eq!(packet(a.receive(Deadline::now()).unwrap()).kind, Kind::Hello);
+        assert!(matches!(a.receive(Deadline::now()).unwrap(), Incoming::End));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Leaving a process.
 
-use super::family;
+use super::child::Progress;
+use super::{family, forkserver};
 use crate::sys::time::Deadline;
-use crate::{Result, sys};
+use crate::{Level, Result, log, sys};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -106,21 +107,35 @@ fn run_hooks_while(wanted: impl Fn(&Hook) -> bool) {
     }
 }
 
-/// Terminates the daemons and waits for everybody.
+fn log_end(child: &Progress) {
+    log::tell(Level::Info, || format!("process leaves: {} is ended", child.name));
+}
+
+/// Terminates the daemons and waits for everybody; the forkserver, which knows how the others ended,
+/// leaves last.
 fn end_children() {
-    let children = family::living();
-    let (daemons, others): (Vec<_>, Vec<_>) = children.iter().partition(|child| child.daemon);
+    let server = forkserver::pid();
+    let mut children = family::living();
+    children.retain(|child| Some(child.pid) != server);
+    let (daemons, others): (Vec<_>, Vec<_>) = children.into_iter().partition(|child| child.daemon);
     for daemon in &daemons {
+        log_end(daemon);
         let _ = daemon.signal(sys::signal::SIGTERM);
     }
     let grace = Deadline::after(GRACE);
-    for daemon in daemons {
-        if let Ok(None) = daemon.wait(grace) {
-            let _ = daemon.signal(sys::signal::SIGKILL);
-            let _ = daemon.wait(Deadline::NEVER);
-        }
-    }
+    daemons.iter().for_each(|daemon| end(daemon, grace));
     for child in others {
+        let _ = child.wait(Deadline::NEVER);
+    }
+    if let Some(server) = forkserver::dismiss() {
+        end(&server, Deadline::after(GRACE));
+    }
+}
+
+/// Waits for a child that has been asked to leave, until it has outstayed its time.
+fn end(child: &Progress, grace: Deadline) {
+    if let Ok(None) = child.wait(grace) {
+        let _ = child.signal(sys::signal::SIGKILL);
         let _ = child.wait(Deadline::NEVER);
     }
 }

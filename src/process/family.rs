@@ -1,11 +1,14 @@
 //! Who this process is, whose child it is, and which children it has.
 
+use super::bootstrap;
 use super::child::{Child, Progress};
-use super::control::Control;
+use super::control::{Control, Kind};
+use crate::codec::Payload;
 use crate::sys::poll::{self, IN, PollFd};
 use crate::sys::time::Deadline;
-use crate::{Result, sys};
+use crate::{Error, Result, sys};
 use std::fmt;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -32,8 +35,48 @@ struct Me {
     /// here and has no children.
     pid: u32,
     identity: Arc<Identity>,
-    /// Hangs up when the parent is gone; none in the root.
-    control: Option<Arc<Control>>,
+    /// None in the root.
+    link: Option<Arc<Link>>,
+}
+
+/// A child's end of its control socket, which hangs up when the parent is gone.
+///
+/// A process forked from this one has copies of everything that holds a link: the socket in it is
+/// closed there, or the parent would take that process for its child.
+#[derive(Debug)]
+pub(crate) struct Link(Mutex<Option<Control>>);
+
+impl Link {
+    pub(crate) fn new(control: Control) -> Link {
+        Link(Mutex::new(Some(control)))
+    }
+
+    fn control(&self) -> MutexGuard<'_, Option<Control>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the parent.
+    ///
+    /// # Errors
+    /// * [`Error::Disconnected`]: it is gone.
+    /// * [`Error::Os`]: the system refused the journey.
+    pub(crate) fn send(&self, kind: Kind, payload: &Payload) -> Result<()> {
+        self.control().as_ref().ok_or(Error::Disconnected)?.send(kind, payload, true)
+    }
+
+    fn close(&self) {
+        *self.control() = None;
+    }
+
+    /// Waits until the parent is gone, without holding the lock.
+    fn wait_hang_up(&self, deadline: Deadline) -> Result<bool> {
+        let control = self.control().as_ref().map(|control| control.as_fd().as_raw_fd());
+        // Only a forked child closes it, and that child has nobody else who waits.
+        let fd = control.ok_or(Error::ForeignProcess)?;
+        let mut fds = [PollFd::new(fd, 0)];
+        poll::poll(&mut fds, deadline).map_err(Error::os("ppoll"))?;
+        Ok(fds[0].is_hung_up())
+    }
 }
 
 static ME: RwLock<Option<Me>> = RwLock::new(None);
@@ -55,7 +98,7 @@ pub(crate) fn identity() -> Arc<Identity> {
             me.get_or_insert_with(|| Me {
                 pid: sys::process::id(),
                 identity: Arc::new(Identity::root()),
-                control: None,
+                link: None,
             })
             .identity
             .clone()
@@ -65,13 +108,30 @@ pub(crate) fn identity() -> Arc<Identity> {
 
 /// In a child that has just begun: takes up its identity, and forgets its parent's children, whose
 /// descriptors a forked child has copies of.
-pub(crate) fn become_child(identity: Identity, control: Arc<Control>) {
+pub(crate) fn become_child(identity: Identity, link: Arc<Link>) {
     let pid = sys::process::id();
-    *ME.write().unwrap_or_else(PoisonError::into_inner) =
-        Some(Me { pid, identity: Arc::new(identity), control: Some(control) });
+    let me = Me { pid, identity: Arc::new(identity), link: Some(link) };
+    let before = ME.write().unwrap_or_else(PoisonError::into_inner).replace(me);
+    if let Some(inherited) = before.and_then(|before| before.link) {
+        inherited.close();
+    }
     ORDINAL.store(0, Ordering::Relaxed);
     let inherited = std::mem::take(&mut *children());
     inherited.iter().for_each(|child| child.abandon());
+}
+
+/// In a child that a panic is about to abort: tells its parent.
+pub(crate) fn tell_panic(error: &Error) {
+    let me = ME.read().unwrap_or_else(PoisonError::into_inner);
+    let link = me.as_ref().filter(|me| me.pid == sys::process::id()).and_then(|me| me.link.clone());
+    if let (Some(link), Ok(payload)) = (link, bootstrap::failure(error)) {
+        let _ = link.send(Kind::Finished, &payload);
+    }
+}
+
+/// The numbers of a process that is nobody's child by number: this process's own.
+pub(crate) fn own_numbers() -> Vec<u32> {
+    identity().numbers.clone()
 }
 
 /// The numbers of the next child.
@@ -179,7 +239,7 @@ impl fmt::Debug for CurrentProcess {
 pub struct ParentProcess {
     pid: u32,
     name: String,
-    control: Arc<Control>,
+    link: Arc<Link>,
 }
 
 /// The process that started this one with this library; none in the root, and none in a process that
@@ -188,7 +248,7 @@ pub fn parent_process() -> Option<ParentProcess> {
     let me = ME.read().unwrap_or_else(PoisonError::into_inner);
     let me = me.as_ref().filter(|me| me.pid == sys::process::id())?;
     let (pid, name) = me.identity.parent.clone()?;
-    Some(ParentProcess { pid, name, control: me.control.clone()? })
+    Some(ParentProcess { pid, name, link: me.link.clone()? })
 }
 
 impl ParentProcess {
@@ -204,15 +264,16 @@ impl ParentProcess {
 
     /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
-        matches!(self.control.wait_hang_up(Deadline::now()), Ok(false))
+        matches!(self.link.wait_hang_up(Deadline::now()), Ok(false))
     }
 
     /// Blocks until it is gone. How it ended cannot be known here.
     ///
     /// # Errors
-    /// * [`Error::Os`](crate::Error::Os): `ppoll` was refused (ENOMEM).
+    /// * [`Error::ForeignProcess`]: this process is a fork of the one that asked for its parent.
+    /// * [`Error::Os`]: `ppoll` was refused (ENOMEM).
     pub fn join(&self) -> Result<()> {
-        self.control.wait_hang_up(Deadline::NEVER).map(drop)
+        self.link.wait_hang_up(Deadline::NEVER).map(drop)
     }
 
     /// Blocks until it is gone (true) or the time is over (false).
@@ -220,7 +281,7 @@ impl ParentProcess {
     /// # Errors
     /// As [`join`](Self::join).
     pub fn join_timeout(&self, timeout: Duration) -> Result<bool> {
-        self.control.wait_hang_up(Deadline::after(timeout))
+        self.link.wait_hang_up(Deadline::after(timeout))
     }
 }
 

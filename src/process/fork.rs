@@ -4,18 +4,24 @@
 use super::builder::fork_closure;
 use super::child::{Born, Child, Reaper};
 use super::control::Control;
-use super::{Process, exit, forkserver, lifeline, spawn};
+use super::{Process, exit, forkserver, spawn};
+use crate::sys::signal;
 use crate::{Decode, Encode, Error, Result, sys};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 type Hook = Box<dyn Fn() + Send>;
 
 static AT_FORK: Mutex<Vec<Hook>> = Mutex::new(Vec::new());
 
 /// Has `f` called in every child that this library forks from this process (and that such children
-/// fork), before anything else of the child's runs, in the order of registration.
+/// fork), before the child's function, in the order of registration. A hook that panics does not keep
+/// the others from running.
+///
+/// Registered by the function given to [`set_forkserver_preload`](crate::set_forkserver_preload), it
+/// is called in every child of the forkserver.
 ///
 /// # Examples
 /// ```
@@ -29,7 +35,8 @@ pub fn at_fork_child(f: impl Fn() + Send + 'static) {
     AT_FORK.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(f));
 }
 
-fn run_hooks() {
+/// In a forked child: calls what [`at_fork_child`] was given.
+pub(crate) fn run_hooks() {
     // Taken out while they run, so that one may register another.
     let hooks = std::mem::take(&mut *AT_FORK.lock().unwrap_or_else(PoisonError::into_inner));
     for hook in &hooks {
@@ -43,11 +50,21 @@ fn run_hooks() {
 /// # Errors
 /// * [`Error::ThreadsRunning`]: this process has other threads, or the system does not tell.
 pub(crate) fn check_single_threaded() -> Result<()> {
-    match sys::process::is_single_threaded() {
-        Some(true) => Ok(()),
-        _ => Err(Error::ThreadsRunning),
+    let mut looks = 0;
+    while sys::process::is_single_threaded() != Some(true) {
+        // A thread that was joined a moment ago may still be on its way out of the kernel.
+        if looks == LOOKS {
+            return Err(Error::ThreadsRunning);
+        }
+        looks += 1;
+        std::thread::sleep(BETWEEN_LOOKS);
     }
+    Ok(())
 }
+
+/// How often, and how long after each other, to look again whether other threads run.
+const LOOKS: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 
 /// Forks; the child runs `body` with its control socket and leaves with the code it gives. All signals
 /// are blocked, and `body` unblocks them.
@@ -56,21 +73,27 @@ pub(crate) fn check_single_threaded() -> Result<()> {
 /// what `body` does needs nothing that another thread may hold at this moment.
 pub(crate) fn start(body: impl FnOnce(Control) -> i32) -> Result<Born> {
     let (control, theirs) = Control::pair()?;
+    // Opened here: what code a new child runs for the first time costs it a page fault.
+    let stdin = spawn::empty_input()?;
     exit::flush();
     // The child exists before the descriptor that names it can be had: keep a number free for it.
     let place = sys::fd::dup(control.as_fd()).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
-    // SAFETY: this function's contract: no other thread, or a promise in its place.
-    let pid = unsafe { sys::process::fork() }.map_err(Error::os("fork"))?;
-    if pid == 0 {
+    // Nor may its pid become another's before that.
+    let ignored = signal::keep_zombies().map_err(Error::os("sigaction"))?;
+    let restore = || drop(ignored.map(|before| signal::restore(signal::SIGCHLD, before)));
+    // SAFETY: (fork-1) is this function's contract.
+    let forked = unsafe { sys::process::fork() };
+    if let Ok(0) = forked {
+        restore();
         drop((control, place));
-        enter(|| body(theirs));
+        enter(stdin, || body(theirs));
     }
-    drop(place);
-    match sys::process::pidfd_open(pid) {
-        Ok(pidfd) => {
-            let early = Vec::new();
-            Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: true, early })
-        }
+    drop((place, stdin));
+    let named = forked.map(|pid| (pid, sys::process::pidfd_open(pid)));
+    restore();
+    let (pid, pidfd) = named.map_err(Error::os("fork"))?;
+    match pidfd {
+        Ok(pidfd) => Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: true }),
         Err(error) => {
             sys::process::kill_and_reap(pid);
             Err(Error::os("pidfd_open")(error))
@@ -85,7 +108,7 @@ pub(crate) fn start(body: impl FnOnce(Control) -> i32) -> Result<Born> {
 /// * [`Error::Os`]: `fork` was refused (EAGAIN, ENOMEM).
 pub(crate) fn bare() -> Result<Option<u32>> {
     check_single_threaded()?;
-    // SAFETY: there is no other thread, as was just seen, and this one makes none meanwhile.
+    // SAFETY: (fork-1): no other thread was there a line ago, and this one has made none since.
     match unsafe { sys::process::fork() }.map_err(Error::os("fork"))? {
         0 => Ok(None),
         pid => Ok(Some(pid)),
@@ -106,18 +129,20 @@ impl<R: Encode + Decode + 'static> Process<R> {
     }
 }
 
-/// The whole life of a forked child: nothing of the parent's runs in it, and it never returns.
-fn enter(body: impl FnOnce() -> i32) -> ! {
-    let code = catch_unwind(AssertUnwindSafe(|| {
-        lifeline::drop_inherited();
+/// The whole life of a child that this process forks for itself.
+fn enter(stdin: OwnedFd, body: impl FnOnce() -> i32) -> ! {
+    to_the_end(|| {
         forkserver::drop_inherited();
-        if let Ok(input) = spawn::empty_input() {
-            let _ = sys::fd::replace_stdin(input.as_fd());
-        }
-        run_hooks();
+        let _ = sys::fd::replace_stdio(0, stdin.as_fd());
+        drop(stdin);
         body()
-    }));
-    match code {
+    })
+}
+
+/// Runs `body` in a forked child and leaves with the code it gives: nothing of the parent's runs, and
+/// nothing is unwound into the parent's frames.
+pub(crate) fn to_the_end(body: impl FnOnce() -> i32) -> ! {
+    match catch_unwind(AssertUnwindSafe(body)) {
         Ok(code) => exit::exit(code),
         // A panic outside of the user's function: nobody above this frame is ours to unwind.
         Err(_) => sys::process::exit_now(1),

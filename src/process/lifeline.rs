@@ -5,10 +5,10 @@
 //! when the parent is gone, however it went. No thread watches, nothing is polled, and a daemon that is
 //! stopped or blocks its signals dies too.
 
-use crate::sys::poll::{self, PollFd};
+use crate::sys::poll;
 use crate::sys::time::Deadline;
 use crate::{Error, Result, sys};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 /// A lifeline's ends: the parent's, the daemon's.
@@ -16,25 +16,34 @@ pub(crate) fn new() -> Result<(OwnedFd, OwnedFd)> {
     sys::socket::pair(sys::socket::Kind::Stream).map_err(Error::os("socketpair"))
 }
 
-/// The end of this process's own lifeline, kept open for its life. A forked child that is no daemon
-/// drops its copy.
+/// The end of this process's own lifeline, kept open for its life.
 static END: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
-/// Ties this process to the other end; does not return if that is closed already.
-pub(crate) fn arm(end: OwnedFd) -> Result<()> {
-    sys::signal::raise_on_event(end.as_fd(), sys::signal::SIGKILL)
-        .map_err(Error::os("fcntl(F_SETSIG)"))?;
-    // A hang-up before that raised nothing.
-    let mut fds = [PollFd::new(end.as_raw_fd(), 0)];
-    poll::poll(&mut fds, Deadline::now()).map_err(Error::os("ppoll"))?;
-    if fds[0].is_hung_up() {
-        sys::process::raise(sys::signal::SIGKILL);
+/// In a child that has just begun: ties it to the other end, if it has a lifeline, and lets go of the
+/// copy that a forked child has of its parent's. Does not return if the other end is closed already.
+pub(crate) fn become_child(end: Option<OwnedFd>) -> Result<()> {
+    if let Some(end) = &end {
+        arm(end)?;
     }
-    *END.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    let mut mine = END.lock().unwrap_or_else(PoisonError::into_inner);
+    *mine = end;
     Ok(())
 }
 
-/// In a forked child: lets go of the copy of its parent's end.
-pub(crate) fn drop_inherited() {
-    drop(END.lock().unwrap_or_else(PoisonError::into_inner).take());
+fn arm(end: &OwnedFd) -> Result<()> {
+    tie(end, sys::process::id())?;
+    // A hang-up before that raised nothing.
+    if poll::wait_hang_up(end.as_fd(), Deadline::now()).map_err(Error::os("ppoll"))? {
+        sys::process::raise(sys::signal::SIGKILL);
+    }
+    Ok(())
+}
+
+/// Has the kernel kill process `pid` when the other end of `end`, its end, is closed.
+///
+/// The parent calls it as soon as there is a process, so that also one dies that is stopped, or stuck,
+/// before it gets to [`become_child`]. The child does for the case that its parent did not get so far.
+pub(crate) fn tie(end: &OwnedFd, pid: u32) -> Result<()> {
+    sys::signal::raise_on_event(end.as_fd(), sys::signal::SIGKILL, pid)
+        .map_err(Error::os("fcntl(F_SETSIG)"))
 }

@@ -82,6 +82,18 @@ pub fn set_start_method(method: StartMethod) -> Result<()> {
     }
 }
 
+/// What was chosen, as a child is told.
+pub(crate) fn chosen() -> u8 {
+    CHOSEN.load(Ordering::Relaxed)
+}
+
+/// In a child that has just begun: takes up its parent's choice.
+pub(crate) fn inherit(chosen: u8) {
+    if usize::from(chosen) <= all_start_methods().len() {
+        CHOSEN.store(chosen, Ordering::Relaxed);
+    }
+}
+
 /// The start method of everything that does not name its own: Spawn, unless
 /// [`set_start_method`] chose another.
 #[doc(alias = "get_start_method")]

@@ -4,6 +4,7 @@ mod bootstrap;
 mod builder;
 mod child;
 mod control;
+mod cpus;
 mod exit;
 mod family;
 mod fork;
@@ -11,12 +12,16 @@ mod forkserver;
 mod lifeline;
 mod method;
 pub(crate) mod panics;
+mod settings;
 mod spawn;
+mod stdio;
+mod surroundings;
 pub(crate) mod target;
 
 pub use bootstrap::init;
 pub use builder::Process;
 pub use child::Child;
+pub use cpus::{available_cpus, cpu_count};
 pub use exit::{at_exit, exit};
 pub use family::{
     ActiveChild, CurrentProcess, Never, ParentProcess, active_children, current_process,
@@ -25,6 +30,7 @@ pub use family::{
 pub use fork::at_fork_child;
 pub use forkserver::set_forkserver_preload;
 pub use method::{StartMethod, all_start_methods, set_start_method, start_method};
+pub use stdio::Stdio;
 pub use target::Target;
 
 use crate::{Error, Result};

@@ -87,6 +87,27 @@ where
     }
 }
 
+/// The entry of a process whose function is `F`: its result is preceded by its exit code.
+pub(crate) struct Body<F, A, R>(std::marker::PhantomData<fn(F, A) -> R>);
+
+impl<F, A, R> Entry for Body<F, A, R>
+where
+    F: Target<A, R>,
+    A: Decode + 'static,
+    R: Encode + 'static,
+{
+    fn run(decoder: &mut Decoder<'_>, result: &mut Payload) -> Result<()> {
+        let arguments = A::decode(decoder)?;
+        push_result(&instance::<F>().call(arguments), result)
+    }
+}
+
+/// What a process leaves behind that ran its function to the end: the exit code, then the value.
+pub(crate) fn push_result<R: Encode>(value: &R, result: &mut Payload) -> Result<()> {
+    result.push(&value.exit_code())?;
+    result.push(value)
+}
+
 /// What stands in the program's data for each [`Entry`].
 #[repr(C)]
 pub(crate) struct EntryPoint {
@@ -160,8 +181,7 @@ impl Location {
         if [first.wrapping_add(step), second.wrapping_add(step)] != NEXT_TO_MAGIC {
             return Err(Error::DifferentExecutable);
         }
-        // SAFETY: the file has these 128 bits nowhere but at the start of the constants made by `of`,
-        // which are never written.
+        // SAFETY: (target-1): the bits were just seen here, and such constants are never written.
         let entry = unsafe { &*place };
         if hash(entry.name()) == self.name { Ok(entry) } else { Err(Error::DifferentExecutable) }
     }
@@ -195,4 +215,39 @@ fn image() -> Option<&'static Image> {
 /// Differs between programs and between builds of one; zero where the system does not tell.
 pub(crate) fn fingerprint() -> u64 {
     image().map_or(0, |image| image.fingerprint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point<F: Target<(u8,), u8>>(_: F) -> &'static EntryPoint {
+        EntryPoint::of::<CallOnce<F, (u8,), u8>>()
+    }
+
+    fn run(entry: &EntryPoint, argument: u8) -> u8 {
+        let mut result = Payload::default();
+        entry.run(&mut Decoder::new(&[argument], &mut Vec::new()), &mut result).unwrap();
+        result.bytes[0]
+    }
+
+    #[test]
+    fn a_location_leads_to_the_function_that_it_was_made_of() {
+        let [one, two] = [point(|n| n + 1), point(|n| n + 2)].map(|point| point.locate().unwrap());
+        assert_ne!(one, two);
+        assert_eq!(run(one.resolve().unwrap(), 7), 8);
+        assert_eq!(run(two.resolve().unwrap(), 7), 9);
+    }
+
+    #[test]
+    fn a_location_that_leads_nowhere_is_refused() {
+        let right = point(|n| n).locate().unwrap();
+        let heap = (&raw const *Box::new(MAGIC)) as usize as u64;
+        let wrong = [1, 8, 64, u64::MAX, heap].map(|by| right.distance.wrapping_add(by));
+        let places = wrong.map(|distance| Location { distance, ..right });
+        let renamed = Location { name: right.name ^ 1, ..right };
+        for location in places.into_iter().chain([renamed]) {
+            assert!(matches!(location.resolve(), Err(Error::DifferentExecutable)), "{location:?}");
+        }
+    }
 }

@@ -95,6 +95,10 @@ impl Inner {
     pub(super) fn settle_consumer(&self, turn: &RawLockGuard<'_>) {
         if turn.owner_died() {
             self.state().consumer.seen.store(Mark::default());
+            // It may have been about to leave a segment. What is wrong here is found again by whoever
+            // takes a message.
+            let tail = self.look_at_tail();
+            let _ = tail.and_then(|tail| self.step_over(self.state().head.read(), tail));
         }
     }
 
@@ -134,7 +138,10 @@ impl Inner {
             drop(gate);
             let large = !idle && self.is_large(self.state().head.read());
             let until = if large { deadline.min(Deadline::after(IDLE)) } else { deadline };
-            if !self.sleep(self.items_bell.as_fd(), until)? {
+            if self.sleep(self.items_bell.as_fd(), until)? {
+                // The bell rings before the tail is published, but hardly so.
+                self.spin(|| Ok(self.look_at_tail()?.items > head.items))?;
+            } else {
                 let gate = self.items_gate()?;
                 items.sleepers.store(0, Ordering::Relaxed);
                 drop(gate);
@@ -218,7 +225,7 @@ impl Inner {
     /// Moves `head` out of segments that end where it is, and gives their memory back.
     ///
     /// The memory goes first: once the head is published, a producer may enter the class again.
-    fn step_over(&self, mut head: Mark, tail: Mark) -> Result<Mark> {
+    pub(super) fn step_over(&self, mut head: Mark, tail: Mark) -> Result<Mark> {
         if tail.segment.wrapping_sub(head.segment) >= self.store.count() {
             return Err(Error::corrupt("a queue's segments"));
         }
@@ -249,6 +256,7 @@ impl Inner {
         if at % Frame::LEN as u64 != 0 || held < Frame::LEN as u64 {
             return Err(corrupt());
         }
+        let at = self.store.place(class, at)?;
         let mut bytes = [0; Frame::LEN];
         self.store.read(class, at, &mut bytes)?;
         let frame = Frame::from_bytes(bytes, head.position)?;
@@ -293,11 +301,16 @@ impl Inner {
 
     /// After a message was taken: leaves its segment if that ended with it, and clears up in a ring that
     /// has run empty.
-    fn tidy(&self, head: Mark, tail: Mark) -> Result<()> {
+    fn tidy(&self, head: Mark, mut tail: Mark) -> Result<()> {
+        if head.items == tail.items {
+            // The tail at hand was an old one, perhaps.
+            tail = self.look_at_tail()?;
+            self.state().consumer.seen.store(tail);
+        }
         if head.position == tail.position && head.segment == tail.segment {
             self.sweep_if_empty()?;
             if self.is_large(head) {
-                self.shrink_seldom(head)?;
+                self.shrink_seldom()?;
             }
         } else if head.segment != tail.segment {
             self.step_over(head, tail)?;
@@ -310,11 +323,7 @@ impl Inner {
         self.store.len(self.segment(head.segment).1).is_ok_and(|len| len > SMALL)
     }
 
-    fn shrink_seldom(&self, head: Mark) -> Result<()> {
-        // The tail at hand may be an old one.
-        if self.look_at_tail()?.items != head.items {
-            return Ok(());
-        }
+    fn shrink_seldom(&self) -> Result<()> {
         let last = Duration::from_nanos(self.state().consumer.shrunk.load(Ordering::Relaxed));
         let now = monotonic();
         // A time in the future is nonsense, and as good as long ago.

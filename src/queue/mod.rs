@@ -10,6 +10,8 @@ mod producer;
 #[expect(clippy::module_inception, reason = "a primitive's word is its file")]
 mod queue;
 mod ring;
+#[cfg(test)]
+mod scribbled;
 mod side;
 mod state;
 mod store;

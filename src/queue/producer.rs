@@ -3,7 +3,7 @@
 use super::ring::Inner;
 use super::side::Side;
 use super::state::{Frame, Mark, SEGMENTS};
-use super::store::SMALL;
+use super::store::EAGER;
 use crate::codec::Payload;
 use crate::region::RawLockGuard;
 use crate::sys::time::Deadline;
@@ -32,9 +32,9 @@ enum Room {
     /// Room where the tail is.
     Here,
     /// A class to go on in, small enough to take it without thinking or not.
-    Beyond { class: u64, small: bool, eighth: Mark },
-    /// None until the head comes to `exact`; `eighth` is further on and spares wake-ups.
-    None { exact: Mark, eighth: Mark },
+    Beyond { class: u64, small: bool, comfort_at: Mark },
+    /// None until the head comes to `exact`; `comfort_at` is further on and spares wake-ups.
+    None { exact: Mark, comfort_at: Mark },
 }
 
 /// The first part of a wait, in which a producer waits for more than it needs.
@@ -163,17 +163,40 @@ impl Inner {
             self.state().producer.seen.store(head);
             match self.room(tail, last, head, need)? {
                 Room::Here => return Ok(tail),
-                Room::Beyond { class, small, eighth } => match comfort.until(PATIENCE) {
-                    Some(until) if !small => self.sleep_for_space(eighth, until)?,
+                Room::Beyond { class, small, comfort_at } => match comfort.until(PATIENCE) {
+                    Some(until) if !small => self.sleep_for_space(comfort_at, until)?,
                     _ => return self.enter(tail, class),
                 },
+                Room::None { .. } if self.is_at_end(head, tail) => {
+                    self.step_over_for_consumer(tail, deadline)?;
+                }
                 Room::None { .. } if deadline.has_passed() => return Err(Error::Full),
-                Room::None { exact, eighth } => match comfort.until(COMFORT) {
-                    Some(until) if eighth != exact => self.sleep_for_space(eighth, until)?,
+                Room::None { exact, comfort_at } => match comfort.until(COMFORT) {
+                    Some(until) if comfort_at != exact => {
+                        self.sleep_for_space(comfort_at, until)?
+                    }
                     _ => self.sleep_for_space(exact, deadline)?,
                 },
             }
         }
+    }
+
+    /// Whether the head is at the end of a segment that is not the last, and has yet to leave it.
+    fn is_at_end(&self, head: Mark, tail: Mark) -> bool {
+        let (next, _) = self.segment(head.segment.wrapping_add(1));
+        head.segment != tail.segment && head.position == next
+    }
+
+    /// Sees to it that the head leaves a segment at the end of which it is.
+    ///
+    /// A consumer does that after it has taken the last message, but may be killed in between. Nobody
+    /// sleeps in the consumers' turn here, since there are messages behind the segment: it is free, or
+    /// soon will be.
+    fn step_over_for_consumer(&self, tail: Mark, deadline: Deadline) -> Result<()> {
+        let turn = self.turn(&self.state().consumer.turn, deadline, || Ok(false))?;
+        let Some(turn) = turn else { return Err(Error::Full) };
+        self.settle_consumer(&turn);
+        self.step_over(self.state().head.read(), tail).map(drop)
     }
 
     fn room(&self, tail: Mark, last: Last, head: Mark, need: Need) -> Result<Room> {
@@ -185,27 +208,32 @@ impl Inner {
         };
         if self.maxsize != 0 && items >= self.maxsize {
             let exact = Mark { items: tail.items - self.maxsize + 1, ..Mark::default() };
-            let comfort = head.items.saturating_add(self.maxsize / 8);
-            let eighth = Mark { items: exact.items.max(comfort).min(tail.items), ..exact };
-            return Ok(Room::None { exact, eighth });
+            let comfort = head.items.saturating_add(self.maxsize / 2);
+            let comfort_at = Mark { items: exact.items.max(comfort).min(tail.items), ..exact };
+            return Ok(Room::None { exact, comfort_at });
         }
         if last.len - used >= need.stride {
             return Ok(Room::Here);
         }
         let taken = self.taken(head, tail)?;
         if let Some(class) = self.store.next_class(last.class, taken, need.stride) {
-            let small = class > last.class && self.store.len(class)? <= SMALL;
+            let small = class > last.class && self.store.len(class)? <= EAGER;
             let small = small || need.stride > last.len;
-            return Ok(Room::Beyond { class, small, eighth: eighth(tail, last, head, need) });
+            return Ok(Room::Beyond {
+                class,
+                small,
+                comfort_at: comfort_at(tail, last, head, need),
+            });
         }
         if head.segment != tail.segment || need.stride > last.len {
             // The class that the head leaves next may do, or make room for another look.
-            let exact = Mark { segment: head.segment.saturating_add(1), ..Mark::default() };
-            return Ok(Room::None { exact, eighth: exact });
+            let (position, _) = self.segment(head.segment.wrapping_add(1));
+            let exact = Mark { position, ..Mark::default() };
+            return Ok(Room::None { exact, comfort_at: exact });
         }
         let position = tail.position.saturating_add(need.stride) - last.len;
         let exact = Mark { position, ..Mark::default() };
-        Ok(Room::None { exact, eighth: eighth(tail, last, head, need) })
+        Ok(Room::None { exact, comfort_at: comfort_at(tail, last, head, need) })
     }
 
     /// Prepares the next segment in `class`. It becomes real with the next tail that is published.
@@ -228,7 +256,7 @@ impl Inner {
     /// Sends the descriptors and writes the bytes, all of which nobody sees yet; says where the tail goes.
     fn fill(&self, place: Mark, need: Need, message: &Payload, deadline: Deadline) -> Result<Mark> {
         let (start, class) = self.segment(place.segment);
-        let at = place.position.wrapping_sub(start);
+        let at = self.store.place(class, place.position.wrapping_sub(start))?;
         let mut body = at.wrapping_add(Frame::LEN as u64);
         self.store.map(class)?;
         if need.frame.fds > 0 {
@@ -296,18 +324,21 @@ impl Inner {
         state.space.wanted.store(wanted);
         state.space.asleep.store(1, Ordering::Relaxed);
         drop(gate);
-        if !self.sleep(self.space_bell.as_fd(), deadline)? {
+        if self.sleep(self.space_bell.as_fd(), deadline)? {
+            // The bell rings before the head is published, but hardly so.
+            self.spin(|| Ok(self.look_at_head()?.reaches(wanted)))
+        } else {
             let gate = self.space_gate()?;
             state.space.asleep.store(0, Ordering::Relaxed);
             drop(gate);
+            Ok(())
         }
-        Ok(())
     }
 }
 
-/// Where the head has to come for the message to fit and an eighth of the class to be free.
-fn eighth(tail: Mark, last: Last, head: Mark, need: Need) -> Mark {
+/// Where the head has to come for the message to fit and half of the class to be free.
+fn comfort_at(tail: Mark, last: Last, head: Mark, need: Need) -> Mark {
     let exact = tail.position.saturating_add(need.stride).saturating_sub(last.len);
-    let comfort = head.position.max(last.start).saturating_add(last.len / 8);
+    let comfort = head.position.max(last.start).saturating_add(last.len / 2);
     Mark { position: exact.max(comfort).min(tail.position), ..Mark::default() }
 }

@@ -250,6 +250,19 @@ impl Inner {
         Ok(rung)
     }
 
+    /// Looks for what the bell has announced, for a moment: whoever rang is about to publish it. After
+    /// that, the gate tells.
+    pub(super) fn spin(&self, found: impl Fn() -> Result<bool>) -> Result<()> {
+        const LOOKS: usize = 100;
+        for _ in 0..LOOKS {
+            if found()? {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        Ok(())
+    }
+
     /// Takes a turn within the time allowed; `None` once that is over and `hopeless` says that who has the
     /// turn cannot go on, either.
     ///

@@ -173,6 +173,7 @@ impl State {
 }
 
 impl Point {
+    #[expect(clippy::declare_interior_mutable_const, reason = "an initial value, always copied")]
     const ZERO: Point =
         Point { position: AtomicU64::new(0), items: AtomicU64::new(0), segment: AtomicU64::new(0) };
 
@@ -194,6 +195,7 @@ impl Point {
 }
 
 impl Cursor {
+    #[expect(clippy::declare_interior_mutable_const, reason = "an initial value, always copied")]
     const ZERO: Cursor = Cursor { version: AtomicU64::new(0), copies: [Point::ZERO, Point::ZERO] };
 
     /// The mark, for who holds a lock that its publisher needs: it cannot change meanwhile.

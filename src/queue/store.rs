@@ -13,7 +13,10 @@ use std::sync::OnceLock;
 /// The smallest class, with which every ring begins.
 const FIRST: u64 = 32 << 10;
 
-/// Classes up to this length are entered without waiting, and kept when the ring is empty.
+/// Classes up to this length are entered without waiting for room in the one before.
+pub(super) const EAGER: u64 = 1 << 20;
+
+/// Classes up to this length are kept when the ring is empty.
 pub(super) const SMALL: u64 = 256 << 10;
 
 pub(super) struct Store {
@@ -104,6 +107,11 @@ impl Store {
         larger.find(free).or_else(|| (0..self.classes.len()).rev().find(free)).map(|c| c as u64)
     }
 
+    /// The place in `class` of what is `distance` behind its segment's beginning.
+    pub(super) fn place(&self, class: u64, distance: u64) -> Result<u64> {
+        Ok(distance % self.class(class)?.len)
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.classes.len() as u64
     }
@@ -149,7 +157,8 @@ impl Store {
         let class = self.class(class)?;
         self.area(class)?;
         let Some(area) = class.area.get() else { return Ok(()) };
-        let at = (at % class.len) as usize;
+        // Most callers come with a place that has gone round already, and a division is dear.
+        let at = if at < class.len { at } else { at % class.len } as usize;
         if len > area.len() {
             return Err(Error::corrupt("a queue's message"));
         }

@@ -10,6 +10,7 @@ mod area;
 mod cell;
 mod guarded;
 mod memory;
+mod named;
 pub(crate) mod plain;
 mod raw_lock;
 #[allow(clippy::module_inception)]

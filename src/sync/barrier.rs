@@ -77,7 +77,8 @@ crate::shared! {
         broken: AtomicU32,
         /// Who died, if that is why.
         dead: AtomicU32,
-        unused: AtomicU32,
+        /// The slots from here on were never used.
+        used: AtomicU32,
         /// In nanoseconds; all ones means none.
         timeout: AtomicU64,
         /// A party holds one from its arrival until it leaves. `mark` is its round, `note` how that ended.
@@ -96,7 +97,7 @@ impl State {
             acting: AtomicU32::new(0),
             broken: AtomicU32::new(0),
             dead: AtomicU32::new(0),
-            unused: AtomicU32::new(0),
+            used: AtomicU32::new(0),
             timeout: AtomicU64::new(nanos),
             slots: [const { Slot::new() }; SLOTS],
         }
@@ -105,7 +106,8 @@ impl State {
     /// Those who wait in the present round, the dead among them.
     fn waiting(&self) -> impl Iterator<Item = &Slot> {
         let round = self.round.load(Relaxed);
-        self.slots.iter().filter(move |slot| slot.mark.load(Relaxed) == round)
+        let used = SLOTS.min(self.used.load(Relaxed) as usize);
+        self.slots[..used].iter().filter(move |slot| slot.mark.load(Relaxed) == round)
     }
 
     /// Takes the lock, and breaks the barrier if one of its parties is dead.
@@ -143,11 +145,12 @@ impl State {
 
     fn free_slot(&self) -> Result<(&Slot, RawLockGuard<'_>)> {
         let round = self.round.load(Relaxed);
-        for slot in &self.slots {
+        for (place, slot) in self.slots.iter().enumerate() {
             if slot.mark.load(Relaxed) == round {
                 continue;
             }
             if let Some(guard) = slot.lock.try_acquire()? {
+                self.used.fetch_max(place as u32 + 1, Relaxed);
                 return Ok((slot, guard));
             }
         }

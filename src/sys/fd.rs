@@ -47,6 +47,18 @@ pub(crate) fn dup(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     dup_from(fd, 3)
 }
 
+/// The descriptor itself, or where its number is 0, 1 or 2, a copy above those.
+pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { dup(std::os::fd::AsFd::as_fd(&fd)) }
+}
+
+/// Whether `number` is an open descriptor of this process that `exec` leaves open.
+pub(crate) fn survives_exec(number: RawFd) -> bool {
+    // SAFETY: the command reads a flag of whatever the number names.
+    let flags = errno_result(unsafe { libc::fcntl(number, libc::F_GETFD) });
+    flags.is_ok_and(|flags| flags & libc::FD_CLOEXEC == 0)
+}
+
 /// `open(O_PATH)`: a descriptor that names a file without opening it.
 pub(crate) fn open_path(path: &CStr) -> io::Result<OwnedFd> {
     open(path, libc::O_PATH)
@@ -57,10 +69,16 @@ pub(crate) fn open_null() -> io::Result<OwnedFd> {
     open(c"/dev/null", libc::O_RDONLY)
 }
 
-/// `dup2`: makes descriptor 0 a copy of `input`.
-pub(crate) fn replace_stdin(input: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: the call takes numbers; descriptor 0 belongs to std, which expects it to be replaced.
-    errno_result(unsafe { libc::dup2(input.as_raw_fd(), libc::STDIN_FILENO) }).map(drop)
+/// /dev/null, to write.
+pub(crate) fn open_sink() -> io::Result<OwnedFd> {
+    open(c"/dev/null", libc::O_WRONLY)
+}
+
+/// `dup2`: makes descriptor 0, 1 or 2 a copy of `with`.
+pub(crate) fn replace_stdio(number: RawFd, with: BorrowedFd<'_>) -> io::Result<()> {
+    assert!((0..=2).contains(&number), "no standard stream");
+    // SAFETY: the call takes numbers; these belong to std, which expects them to be replaced.
+    errno_result(unsafe { libc::dup2(with.as_raw_fd(), number) }).map(drop)
 }
 
 /// Switches `O_NONBLOCK` of the open file that `fd` names.

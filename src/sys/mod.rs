@@ -16,6 +16,7 @@ pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod pthread;
 pub(crate) mod random;
+pub(crate) mod shm;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod thread;

@@ -56,6 +56,11 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, deadline: Deadline) -> io::Resul
     poll(&mut [PollFd::new(fd.as_raw_fd(), IN)], deadline).map(|n| n > 0)
 }
 
+/// Waits until the other side of `fd` is gone; false once the deadline has passed.
+pub(crate) fn wait_hang_up(fd: BorrowedFd<'_>, deadline: Deadline) -> io::Result<bool> {
+    poll(&mut [PollFd::new(fd.as_raw_fd(), 0)], deadline).map(|n| n > 0)
+}
+
 /// Waits until `fd` can be written; false once the deadline has passed.
 pub(crate) fn wait_writable(fd: BorrowedFd<'_>, deadline: Deadline) -> io::Result<bool> {
     poll(&mut [PollFd::new(fd.as_raw_fd(), OUT)], deadline).map(|n| n > 0)
@@ -92,6 +97,13 @@ impl Epoll {
         let writable = if writable { libc::EPOLLOUT } else { 0 };
         let mut event = libc::epoll_event { events: (readable | writable) as u32, u64: key };
         self.control(libc::EPOLL_CTL_MOD, fd, &mut event)
+    }
+
+    /// Adds `fd`, to be reported as `key` once for each time it is written to or becomes readable.
+    pub(crate) fn add_edge(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+        let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
+        let mut event = libc::epoll_event { events, u64: key };
+        self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
     }
 
     /// Takes `fd` out.
@@ -179,5 +191,6 @@ mod tests {
         let mut fds = [PollFd::new(read.as_raw_fd(), IN)];
         poll(&mut fds, Deadline::NEVER).unwrap();
         assert!(fds[0].is_hung_up());
+        assert!(wait_hang_up(read.as_fd(), Deadline::NEVER).unwrap());
     }
 }

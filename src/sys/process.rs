@@ -80,6 +80,13 @@ pub(crate) fn is_single_threaded() -> Option<bool> {
     }
 }
 
+/// `sysconf(_SC_NPROCESSORS_ONLN)`; zero where the system does not tell.
+pub(crate) fn online_cpus() -> usize {
+    // SAFETY: the call takes a number.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    usize::try_from(count).unwrap_or(0)
+}
+
 /// Ends the process at once: no exit handlers, no destructors, no flushing.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: the call takes a number and does not return.
@@ -139,6 +146,41 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<ExitStatus>> {
     }))
 }
 
+/// How a process ended that has been reaped by somebody else already; `None` where the kernel (before
+/// 6.15) does not keep that for the holders of pidfds.
+pub(crate) fn exit_info(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
+    let mut info = PidfdInfo { mask: PidfdInfo::EXIT, ..PidfdInfo::default() };
+    // SAFETY: `info` is writable for the record whose size is part of the request's number; a kernel
+    // that does not know the request answers ENOTTY.
+    errno_result(unsafe { libc::ioctl(pidfd.as_raw_fd(), PidfdInfo::GET as _, &mut info) }).ok()?;
+    if info.mask & PidfdInfo::EXIT == 0 {
+        return None;
+    }
+    let status = info.exit_code;
+    Some(match libc::WTERMSIG(status) {
+        0 => ExitStatus::Exited(libc::WEXITSTATUS(status)),
+        signal => ExitStatus::Killed(signal),
+    })
+}
+
+/// The first version of `struct pidfd_info` of the kernel's `pidfd.h`.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    /// pid, tgid, ppid, and eight user and group ids.
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+impl PidfdInfo {
+    /// `PIDFD_GET_INFO`: `_IOWR(0xff, 11, struct pidfd_info)`.
+    const GET: u32 = 3 << 30 | (size_of::<PidfdInfo>() as u32) << 16 | 0xff << 8 | 11;
+    /// `PIDFD_INFO_EXIT`, asked for and answered.
+    const EXIT: u64 = 1 << 3;
+}
+
 /// Kills a child that nothing but its pid names, and reaps it.
 pub(crate) fn kill_and_reap(child: u32) {
     // SAFETY: the call takes numbers; `child` is one that was not reaped, so the pid is still its own.
@@ -147,6 +189,18 @@ pub(crate) fn kill_and_reap(child: u32) {
         // SAFETY: no status is asked for.
         errno_result(unsafe { libc::waitpid(child as i32, std::ptr::null_mut(), 0) })
     });
+}
+
+/// `setsid`: the leader of a new session; EPERM for the leader of a group.
+pub(crate) fn new_session() -> io::Result<()> {
+    // SAFETY: the call takes nothing.
+    errno_result(unsafe { libc::setsid() }).map(drop)
+}
+
+/// `setpgid`: moves the calling process to a group of its session; 0 is a group of its own.
+pub(crate) fn set_group(group: u32) -> io::Result<()> {
+    // SAFETY: the call takes numbers.
+    errno_result(unsafe { libc::setpgid(0, group as i32) }).map(drop)
 }
 
 /// Sends `signal` to the calling process itself.
@@ -178,7 +232,7 @@ pub(crate) struct Image<'a> {
     /// The argument vector.
     pub(crate) argv: &'a CStrings,
     /// The environment.
-    pub(crate) envp: &'a CStrings,
+    pub(crate) envp: &'a mut CStrings,
     /// What becomes descriptors 0, 1 and 2; `None` leaves the parent's.
     pub(crate) stdio: [Option<BorrowedFd<'a>>; 3],
     /// What becomes descriptor [`CONTROL_FD`].
@@ -202,14 +256,41 @@ pub(crate) const CONTROL_FD: RawFd = 3;
 pub(crate) struct CStrings {
     /// The strings that `pointers` points into.
     _strings: Vec<CString>,
+    /// One more string, which ends in `PID_DIGITS` digits and a NUL; or nothing.
+    variable: Vec<u8>,
     pointers: Vec<*const libc::c_char>,
 }
 
+/// As many as the longest pid has.
+const PID_DIGITS: usize = 10;
+
 impl CStrings {
     pub(crate) fn new(strings: Vec<CString>) -> CStrings {
+        CStrings::made_of(strings, Vec::new())
+    }
+
+    /// The strings, and one more: `start`, followed by the pid of the process that is made with it, in
+    /// [`PID_DIGITS`] digits. `start` holds no NUL.
+    pub(crate) fn with_pid(strings: Vec<CString>, start: &str) -> CStrings {
+        let variable = [start.as_bytes(), &[b'0'; PID_DIGITS], &[0]].concat();
+        CStrings::made_of(strings, variable)
+    }
+
+    fn made_of(strings: Vec<CString>, variable: Vec<u8>) -> CStrings {
         let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
+        if !variable.is_empty() {
+            pointers.push(variable.as_ptr().cast());
+        }
         pointers.push(std::ptr::null());
-        CStrings { _strings: strings, pointers }
+        CStrings { _strings: strings, variable, pointers }
+    }
+
+    /// Where the pid goes; null if it goes nowhere.
+    fn pid_place(&mut self) -> *mut u8 {
+        match self.variable.len().checked_sub(PID_DIGITS + 1) {
+            Some(at) => self.variable[at..].as_mut_ptr(),
+            None => std::ptr::null_mut(),
+        }
     }
 }
 
@@ -219,6 +300,8 @@ struct Order {
     path: *const libc::c_char,
     argv: *const *const libc::c_char,
     envp: *const *const libc::c_char,
+    /// [`PID_DIGITS`] bytes of a string of `envp`, or null.
+    pid: *mut u8,
     /// Descriptors to become numbers 0 to 3; -1 leaves what is there. None of them is below 4.
     fds: [RawFd; 4],
     /// What went wrong in the child, which writes it before it ends.
@@ -230,7 +313,7 @@ struct Order {
 ///
 /// The caller has blocked all signals, so that no handler of the parent's runs in the child; the new
 /// image begins with them blocked. Every descriptor but 0 to 3 is closed in it.
-pub(crate) fn spawn(image: &Image<'_>) -> io::Result<(u32, OwnedFd)> {
+pub(crate) fn spawn(image: Image<'_>) -> io::Result<(u32, OwnedFd)> {
     // Copies above the numbers that are going to be replaced, so that no order of dup2 overwrites a
     // source. They go when this function ends.
     let mut copies = Vec::with_capacity(4);
@@ -254,6 +337,7 @@ pub(crate) fn spawn(image: &Image<'_>) -> io::Result<(u32, OwnedFd)> {
             Program::Fd(_) => c"".as_ptr(),
         },
         argv: image.argv.pointers.as_ptr(),
+        pid: image.envp.pid_place(),
         envp: image.envp.pointers.as_ptr(),
         fds,
         errno: 0,
@@ -264,7 +348,7 @@ pub(crate) fn spawn(image: &Image<'_>) -> io::Result<(u32, OwnedFd)> {
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     // SAFETY: the child runs `exec_after_vfork` on `stack`, which is its own, and while it runs this
     // thread stands still: `order`, `stack` and what they point to outlive it, and nothing of this
-    // thread's is written but `order.errno`. The child's signals are blocked, so it runs nothing else.
+    // thread's is written but `order.errno` and the bytes at `order.pid`. The child's signals are blocked, so it runs nothing else.
     let pid = errno_result(unsafe {
         libc::clone(exec_after_vfork, top.cast(), flags, (&raw mut order).cast(), &raw mut pidfd)
     })?;
@@ -292,6 +376,7 @@ extern "C" fn exec_after_vfork(order: *mut libc::c_void) -> libc::c_int {
             return fail_after_vfork(order);
         }
     }
+    write_pid_after_vfork(order.pid);
     close_on_exec_after_vfork();
     if order.program >= 0 {
         // SAFETY: the strings and arrays that `order` points to are the caller's, who waits.
@@ -310,6 +395,20 @@ extern "C" fn exec_after_vfork(order: *mut libc::c_void) -> libc::c_int {
         unsafe { libc::execve(order.path, order.argv, order.envp) };
     }
     fail_after_vfork(order)
+}
+
+/// Writes this process's pid, if `place` is not null. libc keeps none, so the parent's is not given.
+fn write_pid_after_vfork(place: *mut u8) {
+    if place.is_null() {
+        return;
+    }
+    // SAFETY: the call takes nothing and cannot fail.
+    let mut left = unsafe { libc::getpid() };
+    for index in (0..PID_DIGITS).rev() {
+        // SAFETY: the order's place has this many bytes, which nobody else touches meanwhile.
+        unsafe { place.wrapping_add(index).write(b'0' + (left % 10) as u8) };
+        left /= 10;
+    }
 }
 
 /// Has every descriptor above [`CONTROL_FD`] closed by `exec`, whatever the host program left open.
@@ -353,11 +452,11 @@ mod tests {
 
     fn run(path: &CStr, argv: &[&str]) -> io::Result<(u32, OwnedFd)> {
         let (control, _other) = super::super::fd::pipe().unwrap();
-        let (argv, envp) = (strings(argv), strings(&[]));
-        spawn(&Image {
+        let argv = strings(argv);
+        spawn(Image {
             program: Program::Path(path),
             argv: &argv,
-            envp: &envp,
+            envp: &mut CStrings::with_pid(Vec::new(), "PID="),
             stdio: [None; 3],
             control: control.as_fd(),
         })
@@ -370,6 +469,8 @@ mod tests {
         assert!(wait_readable(pidfd.as_fd(), Deadline::NEVER).unwrap());
         assert_eq!(reap(pidfd.as_fd()).unwrap(), Some(ExitStatus::Exited(7)));
         assert_eq!(errno(reap(pidfd.as_fd())), Some(libc::ECHILD));
+        // Where the kernel keeps it, it is the truth.
+        assert!(exit_info(pidfd.as_fd()).is_none_or(|status| status == ExitStatus::Exited(7)));
         assert_eq!(errno(send_signal(pidfd.as_fd(), libc::SIGKILL)), Some(libc::ESRCH));
     }
 
@@ -387,6 +488,14 @@ mod tests {
     }
 
     #[test]
+    fn a_spawned_program_finds_its_own_pid_in_its_environment() {
+        let (_, pidfd) =
+            run(c"/bin/sh", &["sh", "-c", "test ${#PID} = 10 && test $PID -eq $$"]).unwrap();
+        wait_readable(pidfd.as_fd(), Deadline::NEVER).unwrap();
+        assert_eq!(reap(pidfd.as_fd()).unwrap(), Some(ExitStatus::Exited(0)));
+    }
+
+    #[test]
     fn a_program_that_does_not_exist_is_enoent_and_leaves_no_child() {
         assert_eq!(errno(run(c"/no/such/program", &["x"])), Some(libc::ENOENT));
         assert_eq!(errno(run(c"/dev/null", &["x"])), Some(libc::EACCES));
@@ -399,6 +508,18 @@ mod tests {
         send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
         wait_readable(pidfd.as_fd(), Deadline::NEVER).unwrap();
         assert_eq!(reap(pidfd.as_fd()).unwrap(), Some(ExitStatus::Killed(libc::SIGKILL)));
+    }
+
+    #[test]
+    fn there_is_no_group_of_an_impossible_number() {
+        assert_eq!(errno(set_group(u32::MAX)), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn how_a_living_process_ends_is_not_known_yet() {
+        assert_eq!(exit_info(pidfd_open(id()).unwrap().as_fd()), None);
+        let (pipe, _other) = super::super::fd::pipe().unwrap();
+        assert_eq!(exit_info(pipe.as_fd()), None);
     }
 
     #[test]

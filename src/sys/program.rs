@@ -1,6 +1,6 @@
 //! The running program: its image in memory, its arguments, its environment.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// What `getauxval` says of `key`, if the kernel passed it.
@@ -131,6 +131,17 @@ pub(crate) fn environment() -> Vec<CString> {
         .collect()
 }
 
+/// Sets or removes a variable of the environment. Called in a child alone, before its function runs.
+/// Neither name nor value are such as no variable can have.
+pub(crate) fn change_variable(name: &OsStr, value: Option<&OsStr>) {
+    match value {
+        // SAFETY: a child has one thread until its function runs; see `forget_variable`.
+        Some(value) => unsafe { std::env::set_var(name, value) },
+        // SAFETY: as above.
+        None => unsafe { std::env::remove_var(name) },
+    }
+}
+
 /// Takes a variable out of the environment. Called by `init` alone, which is the first thing that a
 /// child does.
 pub(crate) fn forget_variable(name: &str) {
@@ -138,6 +149,34 @@ pub(crate) fn forget_variable(name: &str) {
     // thread so far, or initialisers of the program have started some, which must not use the
     // environment without std's lock, as `init` documents.
     unsafe { std::env::remove_var(name) };
+}
+
+/// Runs [`init`](crate::init) before `main`, in a program whose `main` is not ours: a test binary or a
+/// benchmark under another harness. One line, outside of any function.
+///
+/// Children of such a program run before its `main` would, while the program's other initialisers may
+/// not have run. With musl, `std::env::args` is empty there.
+///
+/// # Examples
+/// ```
+/// multiproc::init_before_main!();
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! init_before_main {
+    () => {
+        #[used]
+        #[allow(unsafe_code)]
+        // SAFETY: the section holds pointers to functions that the C library calls, one after the
+        // other, before `main`; this is one, and what it ignores of their arguments is harmless.
+        #[unsafe(link_section = ".init_array")]
+        static MULTIPROC_INIT: extern "C" fn() = {
+            extern "C" fn run() {
+                $crate::init();
+            }
+            run
+        };
+    };
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-pub(crate) use libc::{SIGINT, SIGKILL, SIGTERM};
+pub(crate) use libc::{SIGCHLD, SIGINT, SIGKILL, SIGTERM};
 
 /// A set of signals.
 #[derive(Clone, Copy)]
@@ -74,10 +74,56 @@ impl Blocked {
     }
 }
 
+impl Blocked {
+    /// Leaves the signals blocked for good, for who sets another mask later.
+    pub(crate) fn stay(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Blocked {
     fn drop(&mut self) {
         self.before.set();
     }
+}
+
+/// The signals that have names everywhere.
+const NAMES: [(i32, &str); 30] = [
+    (libc::SIGHUP, "SIGHUP"),
+    (libc::SIGINT, "SIGINT"),
+    (libc::SIGQUIT, "SIGQUIT"),
+    (libc::SIGILL, "SIGILL"),
+    (libc::SIGTRAP, "SIGTRAP"),
+    (libc::SIGABRT, "SIGABRT"),
+    (libc::SIGBUS, "SIGBUS"),
+    (libc::SIGFPE, "SIGFPE"),
+    (libc::SIGKILL, "SIGKILL"),
+    (libc::SIGUSR1, "SIGUSR1"),
+    (libc::SIGSEGV, "SIGSEGV"),
+    (libc::SIGUSR2, "SIGUSR2"),
+    (libc::SIGPIPE, "SIGPIPE"),
+    (libc::SIGALRM, "SIGALRM"),
+    (libc::SIGTERM, "SIGTERM"),
+    (libc::SIGCHLD, "SIGCHLD"),
+    (libc::SIGCONT, "SIGCONT"),
+    (libc::SIGSTOP, "SIGSTOP"),
+    (libc::SIGTSTP, "SIGTSTP"),
+    (libc::SIGTTIN, "SIGTTIN"),
+    (libc::SIGTTOU, "SIGTTOU"),
+    (libc::SIGURG, "SIGURG"),
+    (libc::SIGXCPU, "SIGXCPU"),
+    (libc::SIGXFSZ, "SIGXFSZ"),
+    (libc::SIGVTALRM, "SIGVTALRM"),
+    (libc::SIGPROF, "SIGPROF"),
+    (libc::SIGWINCH, "SIGWINCH"),
+    (libc::SIGIO, "SIGIO"),
+    (libc::SIGPWR, "SIGPWR"),
+    (libc::SIGSYS, "SIGSYS"),
+];
+
+/// The name of a signal, if it has one.
+pub(crate) fn name(signal: i32) -> Option<&'static str> {
+    NAMES.iter().find(|(number, _)| *number == signal).map(|(_, name)| *name)
 }
 
 /// What a process does on a signal.
@@ -86,10 +132,41 @@ pub(crate) struct Disposition(libc::sigaction);
 
 /// Ignores `signal` from now on; gives what the process did before.
 pub(crate) fn ignore(signal: i32) -> io::Result<Disposition> {
+    exchange(signal, &action(libc::SIG_IGN))
+}
+
+/// Leaves `signal` to the kernel from now on; gives what the process did before.
+pub(crate) fn by_default(signal: i32) -> io::Result<Disposition> {
+    exchange(signal, &action(libc::SIG_DFL))
+}
+
+/// Leaves SIGCHLD to the kernel if it is ignored now, so that children which end wait to be reaped;
+/// gives what to restore.
+pub(crate) fn keep_zombies() -> io::Result<Option<Disposition>> {
+    let mut now = MaybeUninit::uninit();
+    // SAFETY: nothing is changed; `now` is writable for one record.
+    errno_result(unsafe { libc::sigaction(SIGCHLD, std::ptr::null(), now.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it filled the record in.
+    let now = unsafe { now.assume_init() };
+    if now.sa_sigaction != libc::SIG_IGN && now.sa_flags & libc::SA_NOCLDWAIT == 0 {
+        return Ok(None);
+    }
+    by_default(SIGCHLD).map(Some)
+}
+
+fn action(handler: libc::sighandler_t) -> libc::sigaction {
     // SAFETY: every bit pattern of this record of numbers is valid.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = libc::SIG_IGN;
-    exchange(signal, &action)
+    action.sa_sigaction = handler;
+    action
+}
+
+/// Does on `signal` what the system does for a program that says nothing.
+pub(crate) fn reset(signal: i32) -> io::Result<()> {
+    // SAFETY: every bit pattern of this record of numbers is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = libc::SIG_DFL;
+    exchange(signal, &action).map(drop)
 }
 
 /// Does on `signal` what `before` says.
@@ -106,13 +183,14 @@ fn exchange(signal: i32, action: &libc::sigaction) -> io::Result<Disposition> {
     Ok(Disposition(unsafe { old.assume_init() }))
 }
 
-/// Has the kernel send this process `signal` whenever something happens on `socket`: `F_SETOWN`,
+/// Has the kernel send process `pid` `signal` whenever something happens on `socket`: `F_SETOWN`,
 /// `F_SETSIG`, `O_ASYNC`. On a socket on which nothing is ever sent that is its hang-up.
-pub(crate) fn raise_on_event(socket: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+///
+/// The kernel keeps the process itself, not its number: nobody else gets the signal once it is dead.
+pub(crate) fn raise_on_event(socket: BorrowedFd<'_>, signal: i32, pid: u32) -> io::Result<()> {
     let fd = socket.as_raw_fd();
-    let pid = super::process::id() as i32;
     // SAFETY: `socket` is open for the borrow's life; the command takes a number.
-    errno_result(unsafe { libc::fcntl(fd, libc::F_SETOWN, pid) })?;
+    errno_result(unsafe { libc::fcntl(fd, libc::F_SETOWN, pid as i32) })?;
     // SAFETY: as above.
     errno_result(unsafe { libc::fcntl(fd, F_SETSIG, signal) })?;
     // SAFETY: as above.
@@ -139,6 +217,12 @@ mod tests {
     }
 
     #[test]
+    fn signals_have_names_and_numbers_beyond_them_have_not() {
+        assert_eq!((name(9), name(15)), (Some("SIGKILL"), Some("SIGTERM")));
+        assert_eq!((name(0), name(64)), (None, None));
+    }
+
+    #[test]
     fn blocking_all_ends_with_its_guard() {
         let blocked = Blocked::all();
         let before = blocked.before().to_bits();
@@ -148,14 +232,20 @@ mod tests {
     }
 
     #[test]
+    fn who_does_not_ignore_sigchld_is_left_alone() {
+        assert!(keep_zombies().unwrap().is_none());
+    }
+
+    #[test]
     fn sigkill_cannot_be_ignored_and_a_file_cannot_raise() {
         let error = ignore(libc::SIGKILL).err().and_then(|error| error.raw_os_error());
         assert_eq!(error, Some(libc::EINVAL));
+        assert!(by_default(libc::SIGKILL).is_err());
         let before = ignore(libc::SIGUSR2).unwrap();
         restore(libc::SIGUSR2, before).unwrap();
         let (socket, _other) =
             super::super::socket::pair(super::super::socket::Kind::Stream).unwrap();
-        let error = raise_on_event(socket.as_fd(), 1000).unwrap_err();
+        let error = raise_on_event(socket.as_fd(), 1000, super::super::process::id()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
     }
 }

@@ -68,7 +68,7 @@ impl Scenario for Wait {
 }
 
 pub(crate) fn a_party_killed_at_any_instruction_lets_the_others_go() {
-    let config = Config { steps: 100_000.min(Config::from_env().steps), ..Config::from_env() };
+    let config = Config::from_env().shortened(5);
     for (last, action) in [(true, false), (true, true), (false, false)] {
         let name = format!("barrier, last: {last}, action: {action}");
         let report = sweep(&config, &name, &Wait { last, action });

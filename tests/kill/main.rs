@@ -12,6 +12,7 @@
 mod barrier;
 mod condition;
 mod event;
+mod pool;
 mod proof;
 mod queue;
 mod raw_lock;
@@ -93,10 +94,7 @@ const TESTS: &[(&str, fn())] = &[
         barrier::a_party_killed_at_any_instruction_lets_the_others_go,
     ),
     ("queue::put_beside_sleeping_getters", queue::put_beside_sleeping_getters),
-    (
-        "queue::put_that_grows_beside_a_sleeping_getter",
-        queue::put_that_grows_beside_a_sleeping_getter,
-    ),
+    ("queue::put_that_grows", queue::put_that_grows),
     ("queue::close_beside_sleeping_getters", queue::close_beside_sleeping_getters),
     ("queue::get_beside_sleeping_putters", queue::get_beside_sleeping_putters),
     (
@@ -109,6 +107,19 @@ const TESTS: &[(&str, fn())] = &[
     ("queue::get_that_shrinks", queue::get_that_shrinks),
     ("queue::put_of_a_descriptor", queue::put_of_a_descriptor),
     ("queue::a_storm_loses_and_repeats_no_message", queue::a_storm_loses_and_repeats_no_message),
+    (
+        "pool::the_only_worker_is_killed_at_each_instruction_of_a_task",
+        pool::the_only_worker_is_killed_at_each_instruction_of_a_task,
+    ),
+    (
+        "pool::a_worker_beside_another_is_killed_at_each_instruction_of_a_task",
+        pool::a_worker_beside_another_is_killed_at_each_instruction_of_a_task,
+    ),
+    (
+        "pool::a_task_is_tried_again_from_each_instruction_of_it",
+        pool::a_task_is_tried_again_from_each_instruction_of_it,
+    ),
+    ("pool::a_storm_loses_and_repeats_no_task", pool::a_storm_loses_and_repeats_no_task),
 ];
 
 /// What the command line asks for.

@@ -32,7 +32,9 @@ fn take(queue: &Bytes) -> usize {
 /// Getters sleep; the victim puts, or closes.
 struct BesideGetters {
     getters: usize,
-    act: fn(&Bytes),
+    /// The length of the message that the victim has at hand.
+    len: usize,
+    act: fn(&Bytes, &Vec<u8>),
 }
 
 impl Scenario for BesideGetters {
@@ -54,8 +56,9 @@ impl Scenario for BesideGetters {
     }
 
     fn victim(&self, queue: &Bytes, marker: Marker) {
+        let message = message(self.len);
         marker.step_from_here();
-        (self.act)(queue);
+        (self.act)(queue, &message);
     }
 
     fn stuck(&self, queue: &Bytes, after: &After) -> Option<String> {
@@ -83,18 +86,14 @@ impl Scenario for BesideGetters {
 }
 
 pub(crate) fn put_beside_sleeping_getters() {
-    let scenario = BesideGetters { getters: 2, act: |queue| queue.put(&message(40)).unwrap() };
+    let act = |queue: &Bytes, bytes: &Vec<u8>| queue.put(bytes).unwrap();
+    let scenario = BesideGetters { getters: 2, len: 40, act };
     sweep(&Config::from_env(), "queue: put beside getters", &scenario).assert_clean();
 }
 
-pub(crate) fn put_that_grows_beside_a_sleeping_getter() {
-    let scenario =
-        BesideGetters { getters: 1, act: |queue| queue.put(&message(33 << 10)).unwrap() };
-    sweep(&Config::from_env(), "queue: put that grows", &scenario).assert_clean();
-}
-
 pub(crate) fn close_beside_sleeping_getters() {
-    let scenario = BesideGetters { getters: 2, act: |queue| queue.close().unwrap() };
+    let act = |queue: &Bytes, _: &Vec<u8>| queue.close().unwrap();
+    let scenario = BesideGetters { getters: 2, len: 0, act };
     sweep(&Config::from_env(), "queue: close beside getters", &scenario).assert_clean();
 }
 
@@ -104,6 +103,10 @@ struct BesidePutters {
     max_bytes: u64,
     /// The lengths of what is in.
     lens: &'static [usize],
+    /// How many of them are taken again at once.
+    taken: usize,
+    /// How many of the others must be gone for a putter to go on.
+    needed: usize,
     /// What each putter puts.
     more: usize,
     act: fn(&Bytes),
@@ -117,7 +120,9 @@ impl Scenario for BesidePutters {
     type State = Bytes;
 
     fn setup(&self) -> Bytes {
-        queue(self.maxsize, self.max_bytes, self.lens)
+        let queue = queue(self.maxsize, self.max_bytes, self.lens);
+        (0..self.taken).for_each(|_| assert!(take(&queue) > 0));
+        queue
     }
 
     fn sleepers(&self) -> usize {
@@ -138,12 +143,11 @@ impl Scenario for BesidePutters {
         if after.asleep.is_empty() {
             return None;
         }
-        // The first in the queue is what it takes to let a putter in.
-        let gone = self.lens.len() + Self::PUTTERS - after.asleep.len();
-        let beside_room = queue.len().unwrap() < gone as u64 as usize;
+        // With what the putters need gone and none of them back, both sleep beside room.
+        let room = self.lens.len() - self.taken - self.needed;
+        let beside_room = after.asleep.len() == Self::PUTTERS && queue.len().unwrap() <= room;
         (queue.is_closed() || beside_room)
             .then(|| format!("{:?} asleep in put, closed: {}", after.asleep, queue.is_closed()))
-            .filter(|_| queue.is_closed() || after.asleep.len() == Self::PUTTERS)
     }
 
     fn proceed(&self, queue: &Bytes, _after: &After, _tally: &Tally) {
@@ -160,27 +164,47 @@ impl Scenario for BesidePutters {
 }
 
 pub(crate) fn get_beside_sleeping_putters() {
-    let act = |queue: &Bytes| drop(take(queue));
-    let scenario = BesidePutters { maxsize: 1, max_bytes: 1 << 20, lens: &[40], more: 9, act };
+    let act = |queue: &Bytes| drop(queue.get().unwrap());
+    let scenario = BesidePutters {
+        maxsize: 1,
+        max_bytes: 1 << 20,
+        lens: &[40],
+        taken: 0,
+        needed: 1,
+        more: 9,
+        act,
+    };
     sweep(&Config::from_env(), "queue: get beside putters", &scenario).assert_clean();
 }
 
 pub(crate) fn get_that_leaves_a_segment_beside_sleeping_putters() {
-    let act = |queue: &Bytes| drop(take(queue));
-    let lens = &[1000, 31_000, 60_000];
-    let act_twice = |queue: &Bytes| {
-        take(queue);
-        take(queue);
+    let act = |queue: &Bytes| drop(queue.get().unwrap());
+    // The first fills the smallest place with the second, which the victim gets; the third is in a
+    // larger place, behind which the putters wait.
+    let lens = &[31_000, 300, 60_000];
+    let scenario = BesidePutters {
+        maxsize: 0,
+        max_bytes: 96 << 10,
+        lens,
+        taken: 1,
+        needed: 1,
+        more: 14_000,
+        act,
     };
-    let _ = act;
-    let scenario =
-        BesidePutters { maxsize: 0, max_bytes: 96 << 10, lens, more: 14_000, act: act_twice };
     sweep(&Config::from_env(), "queue: get that leaves a segment", &scenario).assert_clean();
 }
 
 pub(crate) fn close_beside_sleeping_putters() {
     let act = |queue: &Bytes| queue.close().unwrap();
-    let scenario = BesidePutters { maxsize: 1, max_bytes: 1 << 20, lens: &[40], more: 9, act };
+    let scenario = BesidePutters {
+        maxsize: 1,
+        max_bytes: 1 << 20,
+        lens: &[40],
+        taken: 0,
+        needed: 1,
+        more: 9,
+        act,
+    };
     sweep(&Config::from_env(), "queue: close beside putters", &scenario).assert_clean();
 }
 
@@ -209,18 +233,18 @@ impl Scenario for Woken {
     }
 
     fn victim(&self, queue: &Bytes, marker: Marker) {
+        let message = message(10);
         marker.step_from_here();
         if self.full {
-            queue.put(&message(10)).unwrap();
+            queue.put(&message).unwrap();
         } else {
-            take(queue);
+            drop(queue.get().unwrap());
         }
     }
 
     fn unblock(&self, queue: &Bytes) -> bool {
-        let done =
+        let _ =
             if self.full { queue.try_get().is_ok() } else { queue.try_put(&message(12)).is_ok() };
-        let _ = done;
         true
     }
 
@@ -254,14 +278,25 @@ pub(crate) fn a_putter_that_was_woken_is_replaced() {
     sweep(&Config::from_env(), "queue: woken putter", &Woken { full: true }).assert_clean();
 }
 
-/// Nobody sleeps: the victim shrinks the queue as it takes the last, large message.
-struct Shrinking;
+/// Nobody sleeps: the victim makes the queue grow or shrink.
+struct Resizing {
+    /// The lengths of what is put at first, and how many of them are taken again.
+    lens: &'static [usize],
+    taken: usize,
+    act: fn(&Bytes, &Vec<u8>),
+}
 
-impl Scenario for Shrinking {
+impl Resizing {
+    const LEN: usize = 1500;
+}
+
+impl Scenario for Resizing {
     type State = Bytes;
 
     fn setup(&self) -> Bytes {
-        queue(0, 4 << 20, &[600_000])
+        let queue = queue(0, 4 << 20, self.lens);
+        (0..self.taken).for_each(|_| assert!(take(&queue) > 0));
+        queue
     }
 
     fn sleepers(&self) -> usize {
@@ -271,8 +306,9 @@ impl Scenario for Shrinking {
     fn sleep(&self, _queue: &Bytes, _index: usize, _tally: &Tally) {}
 
     fn victim(&self, queue: &Bytes, marker: Marker) {
+        let message = message(Self::LEN);
         marker.step_from_here();
-        drop(queue.get().unwrap());
+        (self.act)(queue, &message);
     }
 
     fn stuck(&self, _queue: &Bytes, _after: &After) -> Option<String> {
@@ -280,14 +316,18 @@ impl Scenario for Shrinking {
     }
 
     fn proceed(&self, queue: &Bytes, _after: &After, _tally: &Tally) {
-        for len in [3, 70_000, 20_000] {
-            queue.put(&message(len)).unwrap();
+        let more = [3, 70_000, 20_000];
+        more.iter().for_each(|len| queue.put(&message(*len)).unwrap());
+        let mut found = Vec::new();
+        while !queue.is_empty().unwrap() {
+            found.push(take(queue));
         }
-        let first = take(queue);
-        assert!(first == 600_000 || first == 3);
-        while let Ok(bytes) = queue.try_get() {
-            assert!(bytes == message(bytes.len()));
-        }
+        // What was left, with or without what the victim put or took, then what was put now.
+        let left = &self.lens[self.taken..];
+        let with = [left, &[Self::LEN][..], &more[..]].concat();
+        let plain = [left, &more[..]].concat();
+        let without = [&left[left.len().min(1)..], &more[..]].concat();
+        assert!([with, plain, without].contains(&found), "{found:?}");
     }
 
     fn verify(&self, queue: &Bytes) {
@@ -295,8 +335,16 @@ impl Scenario for Shrinking {
     }
 }
 
+pub(crate) fn put_that_grows() {
+    let act = |queue: &Bytes, bytes: &Vec<u8>| queue.put(bytes).unwrap();
+    let scenario = Resizing { lens: &[32_000], taken: 0, act };
+    sweep(&Config::from_env(), "queue: put that grows", &scenario).assert_clean();
+}
+
 pub(crate) fn get_that_shrinks() {
-    sweep(&Config::from_env(), "queue: get that shrinks", &Shrinking).assert_clean();
+    let act = |queue: &Bytes, _: &Vec<u8>| drop(queue.get().unwrap());
+    let scenario = Resizing { lens: &[300_000, 300], taken: 1, act };
+    sweep(&Config::from_env(), "queue: get that shrinks", &scenario).assert_clean();
 }
 
 /// Messages with a descriptor; the victim puts and gets one.
@@ -347,20 +395,40 @@ pub(crate) fn put_of_a_descriptor() {
 }
 
 /// How many messages of each producer are accounted for one by one.
-const TRACKED: usize = 1 << 22;
+const TRACKED: usize = CHUNKS * CHUNK;
+const CHUNKS: usize = 32;
+const CHUNK: usize = 1 << 17;
 const PRODUCERS: usize = 2;
 
-/// What is known of each message: its put returned, it was received.
+/// A mark for each message of a producer.
+struct Marks(Vec<Shared<[AtomicU8; CHUNK]>>);
+
+impl Marks {
+    fn new() -> Marks {
+        let chunk = || Shared::new([const { AtomicU8::new(0) }; CHUNK]).unwrap();
+        Marks((0..CHUNKS).map(|_| chunk()).collect())
+    }
+
+    fn of(&self, number: u64) -> &AtomicU8 {
+        &self.0[number as usize / CHUNK][number as usize % CHUNK]
+    }
+}
+
+/// What is known of each producer's messages: the next number, whose put returned, who was got.
 struct Ledger {
     next: Shared<[AtomicU64; PRODUCERS]>,
-    put: Shared<[[AtomicU8; TRACKED]; PRODUCERS]>,
-    got: Shared<[[AtomicU8; TRACKED]; PRODUCERS]>,
+    put: [Marks; PRODUCERS],
+    got: [Marks; PRODUCERS],
 }
 
 pub(crate) fn a_storm_loses_and_repeats_no_message() {
     type Item = (u8, u64, Vec<u8>);
     let queue = Queue::<Item>::builder().maxsize(200).max_bytes(1 << 20).build().unwrap();
-    let ledger = Ledger { next: zeros(), put: zeros(), got: zeros() };
+    let ledger = Ledger {
+        next: Shared::new([const { AtomicU64::new(0) }; PRODUCERS]).unwrap(),
+        put: [Marks::new(), Marks::new()],
+        got: [Marks::new(), Marks::new()],
+    };
     let producer = Role {
         name: "producer",
         processes: PRODUCERS,
@@ -376,7 +444,7 @@ pub(crate) fn a_storm_loses_and_repeats_no_message() {
                 let long = number % 1000 == 0;
                 let len = if long { 50_000 } else { number as usize * 37 % 2000 };
                 match queue.put(&(slot as u8, number, message(len))) {
-                    Ok(()) => ledger.put[slot][number as usize].store(1, SeqCst),
+                    Ok(()) => ledger.put[slot].of(number).store(1, SeqCst),
                     Err(error) => assert!(matches!(error, Error::Closed), "{error}"),
                 }
             }
@@ -392,8 +460,7 @@ pub(crate) fn a_storm_loses_and_repeats_no_message() {
                 match queue.get_timeout(Duration::from_millis(50)) {
                     Ok((slot, number, bytes)) => {
                         assert!(bytes == message(bytes.len()), "a broken message");
-                        let before =
-                            ledger.got[slot as usize][number as usize].fetch_add(1, SeqCst);
+                        let before = ledger.got[slot as usize].of(number).fetch_add(1, SeqCst);
                         assert_eq!(before, 0, "message {number} of {slot} came twice");
                     }
                     Err(Error::Empty) => {}
@@ -406,7 +473,8 @@ pub(crate) fn a_storm_loses_and_repeats_no_message() {
     let account = |totals: &super::storm::Totals| {
         let (mut both, mut lost, mut unreturned) = (0, 0, 0);
         for slot in 0..PRODUCERS {
-            for (put, got) in ledger.put[slot].iter().zip(ledger.got[slot].iter()) {
+            for number in 0..ledger.next[slot].load(SeqCst).min(TRACKED as u64) {
+                let (put, got) = (ledger.put[slot].of(number), ledger.got[slot].of(number));
                 match (put.load(SeqCst), got.load(SeqCst)) {
                     (1, 1) => both += 1,
                     (1, 0) => lost += 1,
@@ -424,28 +492,4 @@ pub(crate) fn a_storm_loses_and_repeats_no_message() {
         assert!(lost + unreturned <= totals.kills, "each death explains one");
     };
     storm(&Weather::from_env(), "queue", &[producer, consumer], || queue.close().unwrap(), account);
-}
-
-fn zeros<T: multiproc::Share>() -> Shared<T>
-where
-    T: Zeros,
-{
-    Shared::new(T::ZEROS).unwrap()
-}
-
-/// Arrays of zeros, of any depth.
-trait Zeros {
-    const ZEROS: Self;
-}
-
-impl Zeros for AtomicU8 {
-    const ZEROS: AtomicU8 = AtomicU8::new(0);
-}
-
-impl Zeros for AtomicU64 {
-    const ZEROS: AtomicU64 = AtomicU64::new(0);
-}
-
-impl<T: Zeros, const N: usize> Zeros for [T; N] {
-    const ZEROS: [T; N] = [const { T::ZEROS }; N];
 }

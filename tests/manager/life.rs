@@ -1,9 +1,9 @@
 //! Servers: starting, ending, addresses, references, several processes.
 
 use super::PATIENCE;
-use super::support::{in_child, watchdog};
+use super::support::watchdog;
 use multiproc::manager::{DictProxy, ListProxy, QueueProxy, object_id};
-use multiproc::{Address, Error, ExitStatus, Manager, Process, StartMethod, all_start_methods};
+use multiproc::{Address, Error, ExitStatus, Manager, Process, all_start_methods};
 use std::time::Duration;
 
 #[test]
@@ -48,13 +48,18 @@ fn a_server_ignores_the_interrupt_from_the_terminal() {
 
 #[test]
 fn a_server_starts_by_every_method() {
-    in_child(|| {
-        for method in all_start_methods() {
-            let manager = Manager::builder().start_method(method).start().unwrap();
-            assert_eq!(manager.list([1, 2]).unwrap().len().unwrap(), 2, "{method}");
-            manager.shutdown().unwrap();
-        }
-    });
+    let _watchdog = watchdog(PATIENCE);
+    // Fork wants a process without other threads.
+    let child = Process::new(start_by_every_method, ()).start().unwrap();
+    child.join().unwrap();
+}
+
+fn start_by_every_method() {
+    for method in all_start_methods() {
+        let manager = Manager::builder().start_method(method).start().unwrap();
+        assert_eq!(manager.list([1, 2]).unwrap().len().unwrap(), 2, "{method}");
+        manager.shutdown().unwrap();
+    }
 }
 
 #[test]
@@ -200,17 +205,19 @@ fn a_proxy_travels_through_a_queue_and_keeps_its_object_alive_on_the_way() {
 
 #[test]
 fn a_forked_child_dials_again() {
-    in_child(|| {
-        let manager = Manager::start().unwrap();
-        let list = manager.list([1]).unwrap();
-        let child = Process::fork(|| {
-            list.append(2).unwrap();
-            manager.list([list.clone()]).unwrap().len().unwrap()
-        });
-        assert_eq!(child.unwrap().join().unwrap(), 1);
-        assert_eq!(list.to_vec().unwrap(), [1, 2]);
-        let _ = StartMethod::Fork;
+    let _watchdog = watchdog(PATIENCE);
+    Process::new(fork_with_a_proxy, ()).start().unwrap().join().unwrap();
+}
+
+fn fork_with_a_proxy() {
+    let manager = Manager::start().unwrap();
+    let list = manager.list([1]).unwrap();
+    let child = Process::fork(|| {
+        list.append(2).unwrap();
+        manager.list([list.clone()]).unwrap().len().unwrap()
     });
+    assert_eq!(child.unwrap().join().unwrap(), 1);
+    assert_eq!(list.to_vec().unwrap(), [1, 2]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
@@ -120,6 +121,8 @@ pub(crate) enum Sight {
     Running,
     /// Off every run queue, in this system call since its `switches`th voluntary switch.
     Asleep { call: String, switches: String },
+    /// Held by its tracer: a step has ended that the tracer has not been told of yet.
+    Stopped,
     /// Ended.
     Gone,
 }
@@ -139,6 +142,7 @@ pub(crate) fn look(pid: Pid) -> Sight {
     };
     match field("State:").chars().next() {
         Some('S') => {}
+        Some('t') => return Sight::Stopped,
         Some('Z' | 'X') | None => return Sight::Gone,
         Some(_) => return Sight::Running,
     }
@@ -322,7 +326,7 @@ pub(crate) fn wait_until_asleep(pid: Pid) {
     loop {
         let now = look(pid);
         assert_ne!(now, Sight::Gone, "{pid} ended instead of sleeping");
-        if now != Sight::Running && now == before {
+        if matches!(now, Sight::Asleep { .. }) && now == before {
             return;
         }
         before = now;
@@ -342,7 +346,205 @@ pub(crate) fn wait(pid: Pid) -> Status {
 
 /// Lets this process open no descriptor beyond those numbered below `count`.
 pub(crate) fn limit_descriptors(count: u64) {
-    let limit = libc::rlimit { rlim_cur: count as _, rlim_max: count as _ };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is one record, which the call fills in.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
+    limit.rlim_cur = count as _;
     // SAFETY: `limit` is one record, which the call reads.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+}
+
+/// Whether a signal has come.
+#[derive(Debug)]
+pub(crate) struct SignalFlag(());
+
+static CAUGHT: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+impl SignalFlag {
+    /// Catches `signal` from now on. There is one flag a process.
+    pub(crate) fn catch(signal: i32) -> SignalFlag {
+        extern "C" fn note(_: i32) {
+            CAUGHT.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+        let handler = note as extern "C" fn(i32);
+        // SAFETY: the handler only stores a flag, so it may run at any point.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+        SignalFlag(())
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        CAUGHT.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+/// How many descriptors this process has open.
+pub(crate) fn count_descriptors() -> usize {
+    // One of them is that of the listing itself.
+    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() - 1)
+}
+
+/// Closes a number that nobody owns, such as that of a standard stream.
+pub(crate) fn close(fd: i32) {
+    // SAFETY: the caller's claim; a process without standard streams is what its test is about.
+    unsafe { libc::close(fd) };
+}
+
+/// Makes the number `fd`, such as that of a standard stream, a copy of `with`.
+pub(crate) fn replace(fd: i32, with: BorrowedFd<'_>) {
+    // SAFETY: standard streams may be replaced at any time.
+    let answer = unsafe { libc::dup2(with.as_raw_fd(), fd) };
+    assert!(answer == fd, "dup2: {}", io::Error::last_os_error());
+}
+
+/// Ends a socket's stream for whoever holds it.
+pub(crate) fn shut_down(socket: i32) {
+    // SAFETY: the call takes numbers.
+    unsafe { libc::shutdown(socket, libc::SHUT_RDWR) };
+}
+
+/// A descriptor to be looked at again and again.
+pub(crate) struct Poll(libc::pollfd);
+
+impl Poll {
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> Poll {
+        Poll(libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })
+    }
+
+    /// Whether it can be read within `milliseconds`, -1 meaning without limit.
+    pub(crate) fn is_readable(&mut self, milliseconds: i32) -> bool {
+        // SAFETY: `self` is one record.
+        unsafe { libc::poll(&mut self.0, 1, milliseconds) == 1 }
+    }
+}
+
+/// A process that need not be this one's child, held by a pidfd.
+pub(crate) struct Orphan(OwnedFd);
+
+impl Orphan {
+    /// The process must still be there, reaped or not.
+    pub(crate) fn of(pid: Pid) -> Orphan {
+        // SAFETY: the call takes numbers.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32;
+        if fd < 0 {
+            // It is gone altogether: so does a descriptor look that is always readable.
+            let null = std::fs::File::open("/dev/null").unwrap();
+            return Orphan(null.into());
+        }
+        // SAFETY: the call made it, and nobody else knows it.
+        Orphan(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Waits until it has ended, however long that takes.
+    pub(crate) fn ends(&mut self) -> bool {
+        Poll::of(self.0.as_fd()).is_readable(-1)
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        Poll::of(self.0.as_fd()).is_readable(0)
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.send(libc::SIGSTOP);
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.send(libc::SIGKILL);
+        self.ends();
+    }
+
+    fn send(&self, signal: i32) {
+        let null = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: the descriptor is open; no further information is passed.
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal, null, 0) };
+    }
+}
+
+fn change_mask(how: i32, fill: impl FnOnce(*mut libc::sigset_t) -> i32) {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: `set` is writable for one set.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    assert_eq!(fill(set.as_mut_ptr()), 0);
+    // SAFETY: `set` is initialised.
+    unsafe { libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut()) };
+}
+
+/// Blocks one signal in the calling thread.
+pub(crate) fn block(signal: i32) {
+    // SAFETY: `set` is initialised.
+    change_mask(libc::SIG_BLOCK, |set| unsafe { libc::sigaddset(set, signal) });
+}
+
+/// Blocks what can be blocked in the calling thread.
+pub(crate) fn block_all_signals() {
+    // SAFETY: `set` is writable for one set.
+    change_mask(libc::SIG_SETMASK, |set| unsafe { libc::sigfillset(set) });
+}
+
+/// Has this process ignore a signal.
+pub(crate) fn ignore(signal: i32) {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Sets a variable of the environment, in a process with one thread.
+pub(crate) fn set_variable(name: &str, value: &str) {
+    // SAFETY: the caller's claim.
+    unsafe { std::env::set_var(name, value) };
+}
+
+/// Sends bytes on a socket that nobody here owns.
+pub(crate) fn send(socket: i32, bytes: &[u8]) {
+    // SAFETY: `bytes` is readable for its length.
+    unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
+}
+
+/// Reaps some child that has ended, as host programs do; whether there was one.
+pub(crate) fn reap_any() -> bool {
+    // SAFETY: no status is asked for.
+    unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) > 0 }
+}
+
+/// How many descriptors this process has.
+pub(crate) fn open_files() -> usize {
+    loop {
+        // One reads the folder; where system calls are made to fail, the next try may do.
+        if let Ok(folder) = std::fs::read_dir("/proc/self/fd") {
+            return folder.count() - 1;
+        }
+    }
+}
+
+/// Allows descriptors below `limit`; gives what was allowed before.
+pub(crate) fn limit_open_files(limit: u64) -> u64 {
+    set_open_files(|record| record.rlim_cur = limit)
+}
+
+/// [`limit_open_files`], which cannot be taken back.
+pub(crate) fn limit_open_files_for_good(limit: u64) {
+    set_open_files(|record| *record = libc::rlimit { rlim_cur: limit, rlim_max: limit });
+}
+
+fn set_open_files(change: impl FnOnce(&mut libc::rlimit)) -> u64 {
+    let mut record = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `record` is writable for the one record the call fills in.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut record) };
+    let before = record.rlim_cur;
+    change(&mut record);
+    // SAFETY: `record` is only read.
+    let answer = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &record) };
+    assert!(answer == 0, "setrlimit: {}", io::Error::last_os_error());
+    before
+}
+
+/// Has the kernel end this process, by SIGALRM, if it still runs after so many seconds.
+pub(crate) fn alarm(seconds: u32) {
+    // SAFETY: the call takes a number.
+    unsafe { libc::alarm(seconds) };
+}
+
+/// Has processes that are started from now on inherit a descriptor.
+pub(crate) fn set_inherited(fd: i32) {
+    // SAFETY: the call takes numbers.
+    let answer = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+    assert!(answer == 0, "fcntl: {}", io::Error::last_os_error());
 }

@@ -115,6 +115,10 @@ impl<T: Encode, E: Encode> Encode for Result<T, E> {
             Err(error) => error.encode(encoder),
         }
     }
+
+    fn exit_code(&self) -> i32 {
+        self.as_ref().map_or(1, T::exit_code)
+    }
 }
 
 impl<T: Decode, E: Decode> Decode for Result<T, E> {

@@ -4,6 +4,7 @@ use crate::sync::BarrierBreak;
 use crate::{Decode, Decoder, Encode, Encoder, Error, ExitStatus, Result};
 use std::borrow::Cow;
 use std::io;
+use std::process::ExitCode;
 
 crate::__message! {
     @implement enum ExitStatus [[] [] []] [] { Exited(i32), Killed(i32) }
@@ -106,5 +107,23 @@ impl Decode for io::Error {
                 Ok(io::Error::new(kind.unwrap_or(io::ErrorKind::Other), text))
             }
         }
+    }
+}
+
+/// By its number, of which the system keeps eight bits.
+impl Encode for ExitCode {
+    fn encode(&self, encoder: &mut Encoder<'_>) {
+        (self.exit_code() as u8).encode(encoder);
+    }
+
+    fn exit_code(&self) -> i32 {
+        // The type tells its number to nobody, but knows its equal.
+        (0..=u8::MAX).find(|&code| ExitCode::from(code) == *self).unwrap_or(1).into()
+    }
+}
+
+impl Decode for ExitCode {
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self> {
+        u8::decode(decoder).map(ExitCode::from)
     }
 }
