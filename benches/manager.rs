@@ -73,8 +73,10 @@ impl Crowd {
 
 /// The bare server, until the leash is dropped.
 fn echo_server(listener: &UnixListener, leash: &UnixStream) {
-    // SAFETY: the call takes a flag; its answer is a descriptor that nobody else has.
-    let epoll = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(0)) };
+    // SAFETY: the call takes a flag.
+    let epoll = unsafe { libc::epoll_create1(0) };
+    // SAFETY: the call has just made it, and nobody else has it.
+    let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
     let watch = |fd: i32| {
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: fd as u64 };
         // SAFETY: both descriptors are open, and `event` is one event.

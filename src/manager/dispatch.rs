@@ -166,7 +166,7 @@ impl Server {
             Outcome::Open => protocol::push_value(out, &()).map(|()| None),
             Outcome::Parked(ticket, deadline) => {
                 let deadline = deadline.instant();
-                let parked = Parked { channel: 0, object: request.object, entry, deadline };
+                let parked = Parked { channel: 0, entry, deadline };
                 Ok(Some((ticket, parked)))
             }
         }

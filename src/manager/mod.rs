@@ -102,16 +102,16 @@ use std::time::Duration;
 /// use multiproc::{Manager, Object, Process};
 ///
 /// fn work(dict: DictProxy<Object, Object>, list: ListProxy<i32>) -> multiproc::Result<()> {
+///     dict.insert(0.25.into(), Object::None)?;
 ///     dict.insert(1.into(), "1".into())?;
 ///     dict.insert("2".into(), 2.into())?;
-///     dict.insert(0.25.into(), Object::None)?;
 ///     list.reverse()
 /// }
 ///
 /// let manager = Manager::start()?;
 /// let (dict, list) = (manager.dict()?, manager.list(0..10)?);
 /// Process::new(work, (dict.clone(), list.clone())).start()?.join()??;
-/// assert_eq!(dict.to_string(), "{1: '1', '2': 2, 0.25: None}");
+/// assert_eq!(dict.to_string(), "{0.25: None, 1: '1', '2': 2}");
 /// assert_eq!(list.to_string(), "[9, 8, 7, 6, 5, 4, 3, 2, 1, 0]");
 /// # Ok(())
 /// # }

@@ -29,7 +29,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A call that waits.
 pub(super) struct Parked {
     pub(super) channel: u64,
-    pub(super) object: u64,
     pub(super) entry: Rc<Entry>,
     pub(super) deadline: Option<Instant>,
 }

@@ -238,7 +238,7 @@ impl Manager {
     /// Makes a barrier for so many parties.
     ///
     /// # Errors
-    /// * [`Error::InvalidArgument`]: none.
+    /// * [`Error::InvalidArgument`]: no parties.
     /// * As [`create`](Self::create).
     pub fn barrier(&self, parties: usize) -> Result<BarrierProxy> {
         if parties == 0 {
