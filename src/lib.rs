@@ -34,6 +34,7 @@
 //! | for | there is |
 //! |---|---|
 //! | processes | [`Process`], [`Child`], [`StartMethod`], [`current_process`], [`parent_process`], [`at_exit`] |
+//! | objects behind a socket | [`Manager`], [`manager`], [`managed!`] |
 //! | workers | [`Pool`], [`AsyncResult`], [`Imap`] |
 //! | messages | [`Queue`], [`Connection`], [`pipe`], [`wait`] |
 //! | strangers and other programs | [`Listener`], [`Client`], [`Address`], Python among them |
@@ -59,6 +60,7 @@ mod connection;
 mod context;
 mod error;
 mod log;
+pub mod manager;
 pub mod pool;
 pub mod process;
 mod queue;
@@ -78,6 +80,7 @@ pub use connection::{
 pub use context::Context;
 pub use error::{Error, Result};
 pub use log::{Level, Record, log_to_stderr, set_logger};
+pub use manager::{Manager, ManagerBuilder};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
     ActiveChild, AuthKey, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process, StartMethod,

@@ -85,6 +85,20 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
     }
 
+    /// What `fd`, which was added, is reported for from now on; a hang-up it is reported for always.
+    pub(crate) fn modify(
+        &self,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        readable: bool,
+        writable: bool,
+    ) -> io::Result<()> {
+        let readable = if readable { libc::EPOLLIN } else { 0 };
+        let writable = if writable { libc::EPOLLOUT } else { 0 };
+        let mut event = libc::epoll_event { events: (readable | writable) as u32, u64: key };
+        self.control(libc::EPOLL_CTL_MOD, fd, &mut event)
+    }
+
     /// Adds `fd`, to be reported as `key` once for each time it is written to or becomes readable.
     pub(crate) fn add_edge(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
         let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
@@ -161,6 +175,11 @@ mod tests {
         fd::write(write.as_fd(), b"x").unwrap();
         set.wait(Deadline::NEVER, &mut ready).unwrap();
         assert_eq!(ready, [7]);
+        set.modify(read.as_fd(), 7, false, false).unwrap();
+        set.wait(Deadline::now(), &mut ready).unwrap();
+        assert!(ready.is_empty());
+        let error = set.modify(write.as_fd(), 9, false, true).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
         set.remove(read.as_fd()).unwrap();
         assert_eq!(set.remove(read.as_fd()).unwrap_err().raw_os_error(), Some(libc::ENOENT));
     }
