@@ -177,7 +177,7 @@ impl Inner {
     }
 
     fn sleep_for_item(&self, head: Mark, deadline: Deadline) -> Result<Mark> {
-        let mut idle = false;
+        let (mut idle, mut rings) = (false, 0);
         loop {
             self.sweep_if_empty()?;
             let passed = deadline.has_passed();
@@ -196,7 +196,7 @@ impl Inner {
             let bell = self.items_bells[bell].as_fd();
             if poll::wait_readable(bell, until).map_err(Error::os("ppoll"))? {
                 // The bell rings before the tail is published, but hardly so.
-                self.spin(|| Ok(self.look_at_tail()?.items > head.items))?;
+                self.linger(&mut rings, || Ok(self.look_at_tail()?.items > head.items))?;
             } else if large {
                 idle = true;
                 self.shrink()?;

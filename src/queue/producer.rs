@@ -43,6 +43,8 @@ enum Room {
 struct Comfort {
     until: Option<Deadline>,
     deadline: Deadline,
+    /// How often the bell rang in the whole of the wait.
+    rings: u32,
 }
 
 impl Comfort {
@@ -226,7 +228,7 @@ impl Inner {
     }
 
     fn await_room(&self, tail: Mark, last: Last, need: Need, deadline: Deadline) -> Result<Mark> {
-        let mut comfort = Comfort { until: None, deadline };
+        let mut comfort = Comfort { until: None, deadline, rings: 0 };
         loop {
             if self.state().is_closed() {
                 return Err(Error::Closed);
@@ -236,7 +238,9 @@ impl Inner {
             match self.room(tail, last, head, need)? {
                 Room::Here => return Ok(tail),
                 Room::Beyond { class, small, comfort_at } => match comfort.until(PATIENCE) {
-                    Some(until) if !small => self.sleep_for_space(comfort_at, until)?,
+                    Some(until) if !small => {
+                        self.sleep_for_space(comfort_at, until, &mut comfort)?
+                    }
                     _ => return self.enter(tail, class),
                 },
                 Room::None { .. } if self.is_at_end(head, tail) => {
@@ -245,9 +249,9 @@ impl Inner {
                 Room::None { .. } if deadline.has_passed() => return Err(Error::Full),
                 Room::None { exact, comfort_at } => match comfort.until(COMFORT) {
                     Some(until) if comfort_at != exact => {
-                        self.sleep_for_space(comfort_at, until)?
+                        self.sleep_for_space(comfort_at, until, &mut comfort)?
                     }
-                    _ => self.sleep_for_space(exact, deadline)?,
+                    _ => self.sleep_for_space(exact, deadline, &mut comfort)?,
                 },
             }
         }
@@ -398,7 +402,12 @@ impl Inner {
 
     /// Sleeps until the head reaches `wanted`, the ring is closed, or the deadline passes; the caller,
     /// who has the producers' turn, looks for itself which.
-    fn sleep_for_space(&self, wanted: Mark, deadline: Deadline) -> Result<()> {
+    fn sleep_for_space(
+        &self,
+        wanted: Mark,
+        deadline: Deadline,
+        comfort: &mut Comfort,
+    ) -> Result<()> {
         let state = self.state();
         state.space.wanted.store(wanted);
         if state.head.arm(true, |head| !head.reaches(wanted))?.is_none() {
@@ -412,7 +421,7 @@ impl Inner {
             // Nobody else takes the ring that was seen: that needs the turn.
             sys::fd::drain(bell).map_err(Error::os("read"))?;
             // The bell rings before the head is published, but hardly so.
-            self.spin(|| Ok(self.look_at_head()?.reaches(wanted)))
+            self.linger(&mut comfort.rings, || Ok(self.look_at_head()?.reaches(wanted)))
         } else {
             state.head.disarm();
             Ok(())

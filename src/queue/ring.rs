@@ -266,16 +266,24 @@ impl Inner {
         })
     }
 
-    /// Looks for what the bell has announced, for a moment: whoever rang is about to publish it. After
-    /// that, the gate tells.
-    pub(super) fn spin(&self, found: impl Fn() -> Result<bool>) -> Result<()> {
+    /// Looks for what the bell has announced, for a moment: whoever rang is about to publish it. The more
+    /// `rings` came to nothing, the longer the wait, so that a publisher who is slower than this sleeper
+    /// is not woken for again and again; one who was killed has cost no more than that.
+    pub(super) fn linger(&self, rings: &mut u32, found: impl Fn() -> Result<bool>) -> Result<()> {
         const LOOKS: usize = 100;
+        const LONGEST: u32 = 6;
         for _ in 0..LOOKS {
             if found()? {
-                break;
+                return Ok(());
             }
             std::hint::spin_loop();
         }
+        // With one processor, the publisher has to have it.
+        std::thread::yield_now();
+        if *rings > 0 && !found()? {
+            std::thread::sleep(Duration::from_micros(10 << (*rings).min(LONGEST)));
+        }
+        *rings += 1;
         Ok(())
     }
 
