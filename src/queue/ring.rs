@@ -216,15 +216,6 @@ impl Ring {
         Ok(armed || state.tail.arm(true, |tail| tail.items <= head.items)?.is_some())
     }
 
-    /// Makes the bell silent after a sleep, if nobody else looks after it.
-    pub(crate) fn after_sleep(&self) -> Result<()> {
-        if let Some(turn) = self.inner.state().consumer.turn.try_acquire()? {
-            self.inner.settle_consumer(&turn);
-            self.inner.sleep(self.bell(), Deadline::now())?;
-        }
-        Ok(())
-    }
-
     /// Wakes up to `count` of a crowd for a look, in place of one that was killed.
     pub(crate) fn nudge(&self, count: u32) -> Result<()> {
         let tokens = &self.inner.state().items.tokens;
