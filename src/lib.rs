@@ -74,7 +74,9 @@ pub use process::{
     current_process, exit, init, parent_process, set_forkserver_preload, set_start_method,
     start_method,
 };
-pub use queue::{Builder as QueueBuilder, Iter as QueueIter, Queue};
+pub use queue::{
+    Builder as QueueBuilder, Iter as QueueIter, Queue, Receiver, Sender, bounded_channel, channel,
+};
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
 pub use sharedctypes::{Array, ArrayGuard, Value, ValueGuard};
 pub use sync::{Lock, LockGuard};

@@ -5,6 +5,7 @@
 
 mod batch;
 mod builder;
+mod channel;
 mod consumer;
 mod cursor;
 mod limit;
@@ -20,6 +21,7 @@ mod state;
 mod store;
 
 pub use builder::Builder;
+pub use channel::{Receiver, Sender, bounded_channel, channel};
 pub(crate) use limit::default_max_bytes;
 pub use queue::{Iter, Queue};
 pub(crate) use ring::{Options, Ring};

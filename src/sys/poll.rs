@@ -92,6 +92,12 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
     }
 
+    /// Adds `fd`, to be reported as `key` once its other side is gone.
+    pub(crate) fn add_hang_up(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: 0, u64: key };
+        self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
+    }
+
     /// Takes `fd` out.
     pub(crate) fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
