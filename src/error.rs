@@ -136,6 +136,11 @@ pub enum Error {
     PoolClosed,
     /// The result was taken already.
     Taken,
+    /// Processes that have ended since took items and never said that these are done.
+    ItemsLost {
+        /// How many items.
+        items: u64,
+    },
 }
 
 impl Error {
@@ -230,6 +235,9 @@ impl fmt::Display for Error {
             Error::Cancelled => f.write_str("task was cancelled"),
             Error::PoolClosed => f.write_str("pool is closed"),
             Error::Taken => f.write_str("result was taken already"),
+            Error::ItemsLost { items } => {
+                write!(f, "{items} items were taken by processes that ended before these were done")
+            }
         }
     }
 }

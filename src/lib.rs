@@ -75,7 +75,8 @@ pub use process::{
     start_method,
 };
 pub use queue::{
-    Builder as QueueBuilder, Iter as QueueIter, Queue, Receiver, Sender, bounded_channel, channel,
+    Builder as QueueBuilder, Iter as QueueIter, JoinableQueue, Queue, Receiver, Sender,
+    SimpleQueue, bounded_channel, channel,
 };
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
 pub use sharedctypes::{Array, ArrayGuard, Value, ValueGuard};

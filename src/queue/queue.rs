@@ -55,7 +55,7 @@ thread_local! {
 }
 
 /// Calls `with` with the thread's buffers, empty.
-fn with_scratch<R>(with: impl FnOnce(&mut Payload) -> R) -> R {
+pub(super) fn with_scratch<R>(with: impl FnOnce(&mut Payload) -> R) -> R {
     /// A larger buffer is worth its memory only while it is used.
     const KEEP: usize = 1 << 20;
     // Taken out, so that an `Encode` that itself uses a queue finds none and makes its own.
@@ -380,9 +380,16 @@ impl<T: Decode> Queue<T> {
         self.get_until(Deadline::after(timeout))
     }
 
+    #[inline]
     fn get_until(&self, deadline: Deadline) -> Result<T> {
+        self.get_claiming(deadline, drop)
+    }
+
+    /// Gets the first item; `claim` is called with its number just before it is taken.
+    #[inline]
+    pub(super) fn get_claiming(&self, deadline: Deadline, claim: impl FnOnce(u64)) -> Result<T> {
         with_scratch(|message| {
-            self.ring.get(message, deadline, drop)?;
+            self.ring.get(message, deadline, claim)?;
             decode(&message.bytes, &mut message.fds)
         })
     }

@@ -193,6 +193,11 @@ impl Ring {
         Ok(self.inner.look_at_head()?.items)
     }
 
+    /// How many messages were put so far.
+    pub(crate) fn put_so_far(&self) -> Result<u64> {
+        Ok(self.inner.look_at_tail()?.items)
+    }
+
     pub(crate) fn is_full(&self) -> Result<bool> {
         let maxsize = self.inner.maxsize;
         Ok(maxsize != 0 && self.inner.len()? >= maxsize)

@@ -42,6 +42,7 @@ crate::__message! {
         Cancelled,
         PoolClosed,
         Taken,
+        ItemsLost { items: u64 },
     }
 }
 
