@@ -88,7 +88,10 @@ pub use process::{
     cpu_count, current_process, exit, init, parent_process, set_forkserver_preload,
     set_start_method, start_method,
 };
-pub use queue::{Builder as QueueBuilder, Iter as QueueIter, Queue};
+pub use queue::{
+    Builder as QueueBuilder, Iter as QueueIter, JoinableQueue, Queue, Receiver, Sender,
+    SimpleQueue, bounded_channel, channel,
+};
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
 pub use shared_memory::{ShareableIter, ShareableList, SharedMemory, SharedMemoryManager};
 pub use sharedctypes::{Array, ArrayGuard, RawArray, RawValue, Value, ValueGuard};

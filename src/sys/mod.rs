@@ -46,11 +46,7 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
 }
 
 /// The `errno` names that the other rooms sort errors by.
-pub(crate) use libc::{
-    EADDRINUSE, EAGAIN, EBADF, EBUSY, ECHILD, ECONNREFUSED, ECONNRESET, EDEADLK, EEXIST, EFAULT,
-    EINVAL, EMFILE, EMSGSIZE, ENFILE, ENOENT, ENOMEM, ENOSYS, ENOTRECOVERABLE, EOWNERDEAD, EPERM,
-    EPIPE, ESRCH, ETIMEDOUT, ETOOMANYREFS,
-};
+pub(crate) use libc::{EADDRINUSE, EAGAIN, ECHILD, ECONNREFUSED, ECONNRESET, EDEADLK, EEXIST, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOTRECOVERABLE, EPIPE, ESRCH, ETIMEDOUT};
 
 #[cfg(test)]
 mod tests {
