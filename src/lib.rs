@@ -80,7 +80,7 @@ pub use connection::{
 pub use context::Context;
 pub use error::{Error, Result};
 pub use log::{Level, Record, log_to_stderr, set_logger};
-pub use manager::{Manager, ManagerBuilder};
+pub use manager::{Manager, ManagerBuilder, PythonManager};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
     ActiveChild, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process, StartMethod,
