@@ -39,7 +39,7 @@
 //! | messages | [`Queue`], [`Connection`], [`pipe`], [`wait`] |
 //! | strangers and other programs | [`Listener`], [`Client`], [`Address`], Python among them |
 //! | turns | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
-//! | shared memory | [`Value`], [`Array`], [`Shared`], [`Region`], [`SharedBytes`] |
+//! | shared memory | [`Value`], [`Array`], [`RawValue`], [`RawArray`], [`Shared`], [`Region`], [`SharedBytes`] |
 //! | memory with a name | [`SharedMemory`], [`ShareableList`] |
 //! | values as bytes | [`Encode`], [`Decode`], [`message!`], [`Object`] |
 //!
@@ -83,7 +83,7 @@ pub use log::{Level, Record, log_to_stderr, set_logger};
 pub use manager::{Manager, ManagerBuilder, PythonManager};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
-    ActiveChild, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process, StartMethod,
+    ActiveChild, AuthKey, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process, StartMethod,
     Stdio, Target, active_children, all_start_methods, at_exit, at_fork_child, available_cpus,
     cpu_count, current_process, exit, init, parent_process, set_forkserver_preload,
     set_start_method, start_method,
@@ -91,7 +91,7 @@ pub use process::{
 pub use queue::{Builder as QueueBuilder, Iter as QueueIter, Queue};
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
 pub use shared_memory::{ShareableIter, ShareableList, SharedMemory, SharedMemoryManager};
-pub use sharedctypes::{Array, ArrayGuard, Value, ValueGuard};
+pub use sharedctypes::{Array, ArrayGuard, RawArray, RawValue, Value, ValueGuard};
 pub use sync::{
     Barrier, BarrierBreak, BarrierBuilder, BoundedSemaphore, Condition, ConditionGuard, Event,
     Lock, LockGuard, Permit, RLock, RLockGuard, RawSemaphore, Semaphore,

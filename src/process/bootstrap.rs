@@ -4,7 +4,7 @@ use super::control::{Control, Incoming, Kind, Packet};
 use super::family::{self, Identity, Link};
 use super::panics::{self, Report};
 use super::surroundings::Surroundings;
-use super::target::{self, Location};
+use super::target::{self, EntryPoint, Location};
 use super::{exit, fork, lifeline, spawn};
 use crate::codec::Payload;
 use crate::sys::signal::Mask;
@@ -149,6 +149,18 @@ pub(crate) fn run(control: Control, mut payload: Payload, forked: bool) -> i32 {
             live(birth, control, forked, |result| entry.resolve()?.run(&mut decoder, result))
         }
     }
+}
+
+/// In a forked child: runs `entry`, tells the parent how it went, and gives the exit code.
+pub(crate) fn run_entry(
+    control: Control,
+    birth: Birth,
+    entry: &EntryPoint,
+    mut arguments: Payload,
+) -> i32 {
+    live(birth, control, true, |result| {
+        entry.run(&mut Decoder::new(&arguments.bytes, &mut arguments.fds), result)
+    })
 }
 
 /// In a forked child: runs `f`, tells the parent how it went, and gives the exit code.

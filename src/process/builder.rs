@@ -3,17 +3,20 @@
 use super::bootstrap::{self, Birth, Order};
 use super::child::{Born, Child, Progress, Role, START_TIMEOUT};
 use super::family::{self, Identity};
+use super::fork::Surety;
 use super::settings::Settings;
 use super::stdio::Streams;
-use super::surroundings::{Changes, Surroundings};
+use super::surroundings::Surroundings;
 use super::target::{Body, EntryPoint, Target};
-use super::{StartMethod, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio};
+use super::{StartMethod, authkey, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio};
 use crate::codec::Payload;
 use crate::sys::signal::Blocked;
 use crate::{Decode, Encode, Error, Level, Result, log, sys};
+use std::ffi::CString;
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,8 +100,7 @@ impl<R: Encode + Decode + 'static> Process<R> {
     /// # }
     /// ```
     pub fn fork(f: impl FnOnce() -> R) -> Result<Child<R>> {
-        fork::check_single_threaded()?;
-        fork_closure(f)
+        fork_closure(f, Surety::Look)
     }
 
     /// Names the process, for people: by default `Process-1`, `Process-2`, and so on, and
@@ -156,30 +158,31 @@ impl<R: Encode + Decode + 'static> Process<R> {
     fn start_as(self, hidden: bool) -> Result<Child<R>> {
         let Process { entry, arguments, numbers, settings, .. } = self;
         let method = settings.method.unwrap_or_else(start_method);
-        match method {
-            StartMethod::Fork => fork::check_single_threaded()?,
-            _ => bootstrap::check_initialized()?,
+        if method != StartMethod::Fork {
+            bootstrap::check_initialized()?;
         }
-        let (entry, arguments) = (entry.locate()?, arguments?);
+        let (location, arguments) = (entry.locate()?, arguments?);
         settings.environment.check()?;
         begin(settings, numbers, hidden, |mut birth, held| {
             let around = &mut birth.surroundings;
-            // A spawned child has it when its program begins.
-            let environment = match method {
-                StartMethod::Spawn => std::mem::take(&mut around.environment),
-                _ => Changes::default(),
+            // A spawned child has them when its program begins.
+            let (environment, argv0) = match method {
+                StartMethod::Spawn => (std::mem::take(&mut around.environment), around.command.take()),
+                _ => Default::default(),
             };
             if method == StartMethod::ForkServer && around.directory.is_none() {
                 // The server's own is what this process's was when it started the server.
                 around.directory = std::env::current_dir().ok();
             }
-            let payload = Order { entry, birth }.with(arguments)?;
+            let order = |birth| Order { entry: location, birth };
             match method {
-                StartMethod::Spawn => spawn::start(&payload, &environment),
-                StartMethod::ForkServer => forkserver::start(&payload),
-                StartMethod::Fork => fork::start(|control| {
+                StartMethod::Spawn => {
+                    spawn::start(&order(birth).with(arguments)?, &environment, argv0)
+                }
+                StartMethod::ForkServer => forkserver::start(&order(birth).with(arguments)?),
+                StartMethod::Fork => fork::start(Surety::Look, |control| {
                     drop(held.take());
-                    bootstrap::run(control, payload, true)
+                    bootstrap::run_entry(control, birth, entry, arguments)
                 }),
             }
         })
@@ -187,6 +190,16 @@ impl<R: Encode + Decode + 'static> Process<R> {
 }
 
 impl Settings {
+    /// # Errors
+    /// * [`Error::InvalidArgument`]: a name that is empty or holds NUL.
+    fn command(&self) -> Result<Option<CString>> {
+        let Some(name) = &self.argv0 else { return Ok(None) };
+        match CString::new(name.as_bytes()) {
+            Ok(command) if !name.is_empty() => Ok(Some(command)),
+            _ => Err(Error::invalid(format!("no program can be called {name:?}"))),
+        }
+    }
+
     fn identity(&self, numbers: Vec<u32>) -> Identity {
         let me = family::identity();
         let name = self.name.clone().unwrap_or_else(|| {
@@ -207,6 +220,8 @@ fn begin<R>(
 ) -> Result<Child<R>> {
     exit::look_after()?;
     family::reap_ended();
+    let authkey = settings.authkey.clone().map_or_else(authkey::own, Ok)?;
+    let command = settings.command()?;
     let identity = settings.identity(numbers);
     let (streams, pipes) = stdio::open(settings.streams)?;
     let role = Role {
@@ -225,6 +240,9 @@ fn begin<R>(
     let surroundings = Surroundings {
         method: method::chosen(),
         log: log::chosen(),
+        logger: log::chosen_logger(),
+        authkey: Some(authkey),
+        command,
         directory: settings.directory,
         environment: settings.environment,
         streams,
@@ -268,9 +286,10 @@ impl Tether {
 
 pub(super) fn fork_closure<R: Encode + Decode + 'static>(
     f: impl FnOnce() -> R,
+    surety: Surety,
 ) -> Result<Child<R>> {
     begin(Settings::default(), family::next_numbers(), false, |birth, held| {
-        fork::start(|control| {
+        fork::start(surety, |control| {
             drop(held.take());
             bootstrap::run_closure(control, birth, f)
         })

@@ -122,6 +122,11 @@ impl Progress {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes its lock, for a fork.
+    pub(crate) fn hold(&self) -> impl Sized + '_ {
+        self.state()
+    }
+
     pub(crate) fn raw_fd(&self) -> RawFd {
         self.pidfd.as_raw_fd()
     }

@@ -18,6 +18,9 @@ struct Hook {
 /// In the order in which they were registered.
 static HOOKS: Mutex<Vec<Hook>> = Mutex::new(Vec::new());
 
+/// Whether [`at_exit_hook`] is in libc's list.
+static REGISTERED: Mutex<bool> = Mutex::new(false);
+
 /// The process whose exit is looked after; a process forked by other means than ours leaves alone.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 
@@ -56,9 +59,13 @@ pub fn at_exit(f: impl FnOnce() + Send + 'static, priority: i32) -> Result<()> {
     Ok(())
 }
 
+/// Takes this file's locks, for a fork.
+pub(crate) fn hold() -> impl Sized {
+    (REGISTERED.lock().unwrap_or_else(PoisonError::into_inner), hooks())
+}
+
 /// Has this process's exit looked after. Calling it again changes nothing.
 pub(crate) fn look_after() -> Result<()> {
-    static REGISTERED: Mutex<bool> = Mutex::new(false);
     let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
     if !*registered {
         sys::process::at_exit(at_exit_hook).map_err(crate::Error::os("atexit"))?;
@@ -160,8 +167,8 @@ pub fn exit(code: i32) -> ! {
     sys::process::exit_now(code)
 }
 
-/// Writes out what std buffers for stdout; a broken or closed stdout does not matter.
+/// Writes out what std buffers for stdout (for stderr it buffers nothing); a broken or closed stdout
+/// does not matter.
 pub(crate) fn flush() {
     let _ = std::io::stdout().flush();
-    let _ = std::io::stderr().flush();
 }

@@ -42,6 +42,11 @@ fn server() -> MutexGuard<'static, Option<Server>> {
     SERVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Takes this file's locks, for a fork.
+pub(crate) fn hold() -> impl Sized {
+    (server(), PRELOAD.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 /// In a forked child: lets go of its parent's server.
 pub(crate) fn drop_inherited() {
     drop(server().take());

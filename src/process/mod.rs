@@ -1,5 +1,6 @@
 //! Processes: starting them, talking to them, waiting for them, leaving.
 
+mod authkey;
 mod bootstrap;
 mod builder;
 mod child;
@@ -18,6 +19,7 @@ mod stdio;
 mod surroundings;
 pub(crate) mod target;
 
+pub use authkey::AuthKey;
 pub use bootstrap::init;
 pub use builder::Process;
 pub use child::Child;

@@ -1,9 +1,10 @@
 //! What may be chosen for a process, apart from what it does.
 
+use super::authkey::AuthKey;
 use super::stdio::Stdio;
 use super::surroundings::{Changes, Fences};
 use super::{Process, StartMethod};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ pub(crate) struct Settings {
     pub(crate) daemon: Option<bool>,
     pub(crate) method: Option<StartMethod>,
     pub(crate) start_timeout: Option<Duration>,
+    pub(crate) argv0: Option<OsString>,
+    pub(crate) authkey: Option<AuthKey>,
     pub(crate) directory: Option<PathBuf>,
     pub(crate) environment: Changes,
     pub(crate) streams: [Option<Stdio>; 3],
@@ -38,6 +41,21 @@ impl<R> Process<R> {
     /// Gives the process no variable but those set after this.
     pub fn env_clear(mut self) -> Process<R> {
         self.settings.environment = Changes { clear: true, variables: Vec::new() };
+        self
+    }
+
+    /// What a spawned process finds in the place of its program's name, the first of its arguments, and
+    /// what `ps` calls it. A process made by Fork or ForkServer has the arguments of who forked it, and
+    /// only the name (its first 15 bytes) is changed.
+    #[doc(alias = "arg0")]
+    pub fn argv0(mut self, name: impl AsRef<OsStr>) -> Process<R> {
+        self.settings.argv0 = Some(name.as_ref().to_owned());
+        self
+    }
+
+    /// The process's [`AuthKey`]; by default, that of this process.
+    pub fn authkey(mut self, key: impl Into<AuthKey>) -> Process<R> {
+        self.settings.authkey = Some(key.into());
         self
     }
 
@@ -108,6 +126,20 @@ impl<R> Process<R> {
     /// The process group that the process joins; 0 for one of its own.
     pub fn process_group(mut self, group: u32) -> Process<R> {
         self.settings.fences.process_group = Some(group);
+        self
+    }
+
+    /// The user that the process becomes, once everything else is as it was asked for; it then has no
+    /// supplementary groups. Only root may choose freely, and a process that is another's can be
+    /// signalled by root alone.
+    pub fn uid(mut self, user: u32) -> Process<R> {
+        self.settings.fences.uid = Some(user);
+        self
+    }
+
+    /// The group that the process belongs to.
+    pub fn gid(mut self, group: u32) -> Process<R> {
+        self.settings.fences.gid = Some(group);
         self
     }
 

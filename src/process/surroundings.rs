@@ -1,10 +1,12 @@
 //! What a child finds around itself, apart from its arguments.
 
+use super::authkey::{self, AuthKey, Travelling};
 use super::method;
 use super::stdio::Streams;
+use super::target::Location;
 use crate::sys::limits::{self, Limit, Resource};
 use crate::{Decode, Decoder, Encode, Encoder, Error, Result, log, sys};
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -16,6 +18,11 @@ pub(crate) struct Surroundings {
     pub(crate) method: u8,
     /// From which level on what happens in the library is written to stderr.
     pub(crate) log: u8,
+    /// The one who is given every record, as an entry point; none where nobody is.
+    pub(crate) logger: Option<Location>,
+    pub(crate) authkey: Option<AuthKey>,
+    /// What `ps` is to call it, where that is not what it is called.
+    pub(crate) command: Option<CString>,
     /// The working directory, where it is not the one that the child is born with.
     pub(crate) directory: Option<PathBuf>,
     /// What is to be different in the environment.
@@ -43,6 +50,8 @@ pub(crate) struct Fences {
     pub(crate) affinity: Option<Vec<usize>>,
     pub(crate) process_group: Option<u32>,
     pub(crate) new_session: bool,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
 }
 
 impl Surroundings {
@@ -52,7 +61,11 @@ impl Surroundings {
     /// * [`Error::Os`]: the system refuses one of them.
     pub(crate) fn apply(self) -> Result<()> {
         method::inherit(self.method);
-        log::inherit(self.log);
+        log::inherit(self.log, self.logger);
+        self.authkey.into_iter().for_each(authkey::set);
+        if let Some(name) = &self.command {
+            sys::process::set_command_name(name);
+        }
         self.environment.apply();
         for (number, stream) in (0..).zip(&self.streams) {
             if let Some(stream) = stream {
@@ -141,31 +154,48 @@ impl Fences {
                 limits::set_limit(resource, limit).map_err(Error::os("setrlimit"))?;
             }
         }
+        // Last: what comes before may need what root may do, and the group what the user may.
+        if let Some(group) = self.gid {
+            sys::process::set_gid(group).map_err(Error::os("setgid"))?;
+        }
+        if let Some(user) = self.uid {
+            sys::process::drop_groups().map_err(Error::os("setgroups"))?;
+            sys::process::set_uid(user).map_err(Error::os("setuid"))?;
+        }
         Ok(())
     }
 }
 
 impl Encode for Surroundings {
     fn encode(&self, encoder: &mut Encoder<'_>) {
-        (self.method, self.log, &self.directory).encode(encoder);
+        (self.method, self.log, self.logger, &self.directory).encode(encoder);
+        self.authkey.clone().map(Travelling).encode(encoder);
+        self.command.as_deref().map(CStr::to_bytes).unwrap_or_default().encode(encoder);
         (self.environment.clear, &self.environment.variables).encode(encoder);
         self.streams.encode(encoder);
         let Fences { memory, cpu_time, open_files, nice, .. } = self.fences;
         (memory, cpu_time, open_files, nice).encode(encoder);
         (&self.fences.affinity, self.fences.process_group, self.fences.new_session).encode(encoder);
+        (self.fences.uid, self.fences.gid).encode(encoder);
     }
 }
 
 impl Decode for Surroundings {
     fn decode(decoder: &mut Decoder<'_>) -> Result<Surroundings> {
-        let (method, log, directory) = Decode::decode(decoder)?;
+        let (method, log, logger, directory) = Decode::decode(decoder)?;
+        let authkey = <Option<Travelling>>::decode(decoder)?.map(|key| key.0);
+        let command = <Vec<u8>>::decode(decoder)?;
         let (clear, variables) = Decode::decode(decoder)?;
         let streams = Decode::decode(decoder)?;
         let (memory, cpu_time, open_files, nice) = Decode::decode(decoder)?;
         let (affinity, process_group, new_session) = Decode::decode(decoder)?;
+        let (uid, gid) = Decode::decode(decoder)?;
         Ok(Surroundings {
             method,
             log,
+            logger,
+            authkey,
+            command: CString::new(command).ok().filter(|name| !name.is_empty()),
             directory,
             environment: Changes { clear, variables },
             streams,
@@ -177,6 +207,8 @@ impl Decode for Surroundings {
                 affinity,
                 process_group,
                 new_session,
+                uid,
+                gid,
             },
         })
     }

@@ -3,9 +3,12 @@
 //! A queue is a ring of messages in shared memory. `put` returns when the message is in it: there is no
 //! feeder thread, nothing to flush and nothing to join before a process may end.
 
+mod batch;
 mod builder;
 mod consumer;
+mod cursor;
 mod limit;
+mod parcel;
 mod producer;
 #[expect(clippy::module_inception, reason = "a primitive's word is its file")]
 mod queue;

@@ -1,6 +1,7 @@
 //! `Queue<T>`.
 
 use super::builder::Builder;
+use super::parcel::Parcel;
 use super::ring::Ring;
 use crate::codec::Payload;
 use crate::sys::time::Deadline;
@@ -227,7 +228,11 @@ impl<T: Encode> Queue<T> {
         self.put_until(item, || Deadline::after(timeout))
     }
 
+    #[inline]
     fn put_until(&self, item: &T, deadline: impl FnOnce() -> Deadline) -> Result<()> {
+        if let Some((len, bytes)) = item.at_hand() {
+            return self.ring.put_parcel(&Parcel::plain(len, bytes), deadline()).map(drop);
+        }
         with_scratch(|message| {
             // Encoded before anything is locked: a failure costs nobody a slot, and whatever
             // `encode` does, it holds nobody up.

@@ -3,7 +3,7 @@
 use super::time::{Deadline, timespec};
 use super::{errno_result, retry};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Readable, or at the end of the stream.
 pub(crate) const IN: i16 = libc::POLLIN;
@@ -143,11 +143,17 @@ impl Epoll {
     }
 }
 
+impl AsFd for Epoll {
+    /// Readable while one of the set is ready.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fd;
     use super::*;
-    use std::os::fd::AsFd;
     use std::time::Duration;
 
     #[test]

@@ -203,6 +203,27 @@ pub(crate) fn set_group(group: u32) -> io::Result<()> {
     errno_result(unsafe { libc::setpgid(0, group as i32) }).map(drop)
 }
 
+/// `setgid`, for all threads of the process.
+pub(crate) fn set_gid(group: u32) -> io::Result<()> {
+    // SAFETY: the call takes a number.
+    errno_result(unsafe { libc::setgid(group) }).map(drop)
+}
+
+/// `setuid`, for all threads of the process.
+pub(crate) fn set_uid(user: u32) -> io::Result<()> {
+    // SAFETY: the call takes a number.
+    errno_result(unsafe { libc::setuid(user) }).map(drop)
+}
+
+/// `setgroups`: leaves the process without supplementary groups. Who is not root keeps them.
+pub(crate) fn drop_groups() -> io::Result<()> {
+    // SAFETY: no group is read.
+    match errno_result(unsafe { libc::setgroups(0, std::ptr::null()) }) {
+        Err(error) if error.raw_os_error() != Some(libc::EPERM) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Sends `signal` to the calling process itself.
 pub(crate) fn raise(signal: i32) {
     // SAFETY: the call takes a number.
@@ -513,6 +534,12 @@ mod tests {
     #[test]
     fn there_is_no_group_of_an_impossible_number() {
         assert_eq!(errno(set_group(u32::MAX)), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn there_is_no_user_and_no_group_of_an_impossible_number() {
+        assert_eq!(errno(set_uid(u32::MAX)), Some(libc::EINVAL));
+        assert_eq!(errno(set_gid(u32::MAX)), Some(libc::EINVAL));
     }
 
     #[test]
