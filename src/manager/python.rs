@@ -119,7 +119,7 @@ impl PythonManager {
     /// # Errors
     /// * [`Error::Disconnected`]: the program is gone.
     pub fn number_of_objects(&self) -> Result<usize> {
-        Ok(usize::try_from(self.server.ask("number_of_objects", Vec::new())?)?)
+        usize::try_from(self.server.ask("number_of_objects", Vec::new())?)
     }
 }
 
