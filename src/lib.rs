@@ -80,12 +80,12 @@ pub use connection::{
 pub use context::Context;
 pub use error::{Error, Result};
 pub use log::{Level, Record, log_to_stderr, set_logger};
-pub use manager::{Manager, ManagerBuilder};
+pub use manager::{Manager, ManagerBuilder, PythonManager};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
-    ActiveChild, AuthKey, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process, StartMethod,
-    Stdio, Target, active_children, all_start_methods, at_exit, at_fork_child, available_cpus,
-    cpu_count, current_process, exit, init, parent_process, set_forkserver_preload,
+    ActiveChild, AuthKey, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process,
+    StartMethod, Stdio, Target, active_children, all_start_methods, at_exit, at_fork_child,
+    available_cpus, cpu_count, current_process, exit, init, parent_process, set_forkserver_preload,
     set_start_method, start_method,
 };
 pub use queue::{
