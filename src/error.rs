@@ -1,6 +1,7 @@
 //! The one error type of the crate.
 
 use crate::process::ExitStatus;
+use crate::sync::BarrierBreak;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
@@ -136,6 +137,35 @@ pub enum Error {
     PoolClosed,
     /// The result was taken already.
     Taken,
+    /// A count is as high as it may be.
+    Overflow {
+        /// Of what.
+        what: Cow<'static, str>,
+    },
+    /// The barrier broke while this party waited, or was broken before.
+    BrokenBarrierError {
+        /// What broke it.
+        cause: BarrierBreak,
+    },
+    /// The peer does not hold the same key, or does not speak the handshake at all.
+    AuthenticationError {
+        /// What it did.
+        reason: Cow<'static, str>,
+    },
+    /// The manager has no such object (any more): its last reference was given back.
+    NoSuchObject,
+    /// The manager's object has no method that is exported under this name.
+    NotExported {
+        /// The object's type.
+        object: Cow<'static, str>,
+    },
+    /// The proxy is of another interface than the manager's object.
+    InterfaceMismatch {
+        /// What the proxy was made for.
+        expected: String,
+        /// What the object has.
+        found: String,
+    },
     /// Processes that have ended since took items and never said that these are done.
     ItemsLost {
         /// How many items.
@@ -161,8 +191,16 @@ impl Error {
         Error::Corrupt { what: what.into() }
     }
 
+    pub(crate) fn overflow(what: impl Into<Cow<'static, str>>) -> Error {
+        Error::Overflow { what: what.into() }
+    }
+
     pub(crate) fn invalid(reason: impl Into<Cow<'static, str>>) -> Error {
         Error::InvalidArgument { reason: reason.into() }
+    }
+
+    pub(crate) fn authentication(reason: impl Into<Cow<'static, str>>) -> Error {
+        Error::AuthenticationError { reason: reason.into() }
     }
 
     /// The same error once more, where it consists of few words; [`Error::Remote`] with its text for others.
@@ -235,6 +273,13 @@ impl fmt::Display for Error {
             Error::Cancelled => f.write_str("task was cancelled"),
             Error::PoolClosed => f.write_str("pool is closed"),
             Error::Taken => f.write_str("result was taken already"),
+            Error::Overflow { what } => write!(f, "too many {what}"),
+            Error::BrokenBarrierError { cause } => write!(f, "barrier is broken: {cause}"),
+            Error::AuthenticationError { reason } => write!(f, "authentication failed: {reason}"),
+            Error::NoSuchObject => f.write_str("the manager has no such object"),
+            Error::NotExported { object } => write!(f, "{object} exports no such method"),
+            Error::InterfaceMismatch { expected, found } => {
+                write!(f, "the proxy is for {expected}, the object is {found}")
             Error::ItemsLost { items } => {
                 write!(f, "{items} items were taken by processes that ended before these were done")
             }
@@ -262,6 +307,7 @@ impl From<Error> for io::Error {
             Error::Full | Error::Empty => io::ErrorKind::WouldBlock,
             Error::Eof | Error::TruncatedMessage => io::ErrorKind::UnexpectedEof,
             Error::Disconnected | Error::Closed => io::ErrorKind::BrokenPipe,
+            Error::AuthenticationError { .. } => io::ErrorKind::PermissionDenied,
             Error::Encode { .. } | Error::InvalidArgument { .. } => io::ErrorKind::InvalidInput,
             Error::Decode { .. } | Error::Corrupt { .. } | Error::MessageTooLong { .. } => {
                 io::ErrorKind::InvalidData

@@ -34,10 +34,13 @@
 //! | for | there is |
 //! |---|---|
 //! | processes | [`Process`], [`Child`], [`StartMethod`], [`current_process`], [`parent_process`], [`at_exit`] |
+//! | objects behind a socket | [`Manager`], [`manager`], [`managed!`] |
 //! | workers | [`Pool`], [`AsyncResult`], [`Imap`] |
-//! | messages | [`Queue`], [`Connection`], [`pipe`] |
-//! | turns | [`Lock`] |
-//! | shared memory | [`Value`], [`Array`], [`Shared`], [`Region`], [`SharedBytes`] |
+//! | messages | [`Queue`], [`Connection`], [`pipe`], [`wait`] |
+//! | strangers and other programs | [`Listener`], [`Client`], [`Address`], Python among them |
+//! | turns | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
+//! | shared memory | [`Value`], [`Array`], [`RawValue`], [`RawArray`], [`Shared`], [`Region`], [`SharedBytes`] |
+//! | memory with a name | [`SharedMemory`], [`ShareableList`] |
 //! | values as bytes | [`Encode`], [`Decode`], [`message!`], [`Object`] |
 //!
 //! Everything that blocks comes in three forms, such as `get`, `try_get` and `get_timeout`. Timeouts
@@ -54,33 +57,48 @@ compile_error!("multiproc runs on Linux alone: it is made of memfd, pidfd, futex
 
 mod codec;
 mod connection;
+mod context;
 mod error;
+mod log;
+pub mod manager;
 pub mod pool;
 pub mod process;
 mod queue;
 mod region;
+pub mod shared_memory;
 pub mod sharedctypes;
 pub mod sync;
 mod sys;
 
 pub use codec::object::{self, Object};
 pub use codec::{Decode, Decoder, Encode, Encoder, from_bytes, to_bytes};
-pub use connection::{Connection, pipe, pipe_one_way};
+pub use connection::{
+    Address, Client, ClientBuilder, Connection, Credentials, Listener, ListenerBuilder,
+    MessageReader, MessageWriter, Peer, Peers, Refusal, Waitable, Watch, answer_challenge,
+    deliver_challenge, pipe, pipe_one_way, wait,
+};
+pub use context::Context;
 pub use error::{Error, Result};
+pub use log::{Level, Record, log_to_stderr, set_logger};
+pub use manager::{Manager, ManagerBuilder, PythonManager};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
-    ActiveChild, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process, StartMethod,
-    Target, active_children, all_start_methods, at_exit, at_fork_child, available_cpus, cpu_count,
-    current_process, exit, init, parent_process, set_forkserver_preload, set_start_method,
-    start_method,
+    ActiveChild, AuthKey, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process,
+    StartMethod, Stdio, Target, active_children, all_start_methods, at_exit, at_fork_child,
+    available_cpus, cpu_count, current_process, exit, init, parent_process, set_forkserver_preload,
+    set_start_method, start_method,
 };
 pub use queue::{
     Builder as QueueBuilder, Iter as QueueIter, JoinableQueue, Queue, Receiver, Sender,
     SimpleQueue, bounded_channel, channel,
 };
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
-pub use sharedctypes::{Array, ArrayGuard, Value, ValueGuard};
-pub use sync::{Lock, LockGuard};
+pub use shared_memory::{ShareableIter, ShareableList, SharedMemory, SharedMemoryManager};
+pub use sharedctypes::{Array, ArrayGuard, RawArray, RawValue, Value, ValueGuard};
+pub use sync::{
+    Barrier, BarrierBreak, BarrierBuilder, BoundedSemaphore, Condition, ConditionGuard, Event,
+    Lock, LockGuard, Permit, RLock, RLockGuard, RawSemaphore, Semaphore,
+};
 
 /// What the macros of this crate expand to, and nobody else should name.
 #[doc(hidden)]

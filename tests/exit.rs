@@ -147,7 +147,7 @@ fn leaving_with_a_forkserver_its_daemons_and_others_takes_no_grace() {
                 let process = Process::new(work, (daemon,)).daemon(daemon);
                 process.start_method(StartMethod::ForkServer).start().unwrap();
             };
-            [true, false, true, false].map(start);
+            [true, false, true, false].into_iter().for_each(start);
         };
         let before = std::time::Instant::now();
         for _ in 0..20 {

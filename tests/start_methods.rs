@@ -5,7 +5,7 @@ mod alone;
 mod support;
 
 use alone::alone;
-use multiproc::{Child, Error, ExitStatus, Process, StartMethod, all_start_methods};
+use multiproc::{Child, Context, Error, ExitStatus, Process, StartMethod, all_start_methods};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -75,6 +75,29 @@ fn a_method_is_chosen_once_and_is_the_childrens_too() {
             let name = || multiproc::start_method().name().to_string();
             let child = Process::new(name, ()).start_method(method).start().unwrap();
             assert_eq!(child.join().unwrap(), "forkserver", "{method}");
+        }
+    });
+}
+
+#[test]
+fn a_context_starts_by_its_own_method_whatever_the_program_chose() {
+    alone(|| {
+        multiproc::set_start_method(StartMethod::Fork).unwrap();
+        assert_eq!(Context::default(), Context::from(StartMethod::Fork));
+        let me = std::process::id();
+        let parent = std::os::unix::process::parent_id;
+        for method in all_start_methods() {
+            let context = Context::new(method);
+            assert_eq!(context.start_method(), method);
+            let theirs = context.process(parent, ()).start().unwrap().join().unwrap();
+            assert_eq!(theirs == me, method != StartMethod::ForkServer, "{method}");
+        }
+        // What one context made goes to the processes of another.
+        let shared = multiproc::Shared::new(AtomicU32::new(0)).unwrap();
+        let add = |shared: multiproc::Shared<AtomicU32>| shared.fetch_add(1, Ordering::Relaxed);
+        for (n, method) in (0..).zip(all_start_methods()) {
+            let child = Context::new(method).process(add, (shared.clone(),)).start().unwrap();
+            assert_eq!(child.join().unwrap(), n);
         }
     });
 }

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// The length of a header in the long form.
 pub(super) const LONG_HEADER: usize = 12;
 /// The length of a header in the short form.
-const SHORT_HEADER: usize = 4;
+pub(super) const SHORT_HEADER: usize = 4;
 /// What announces the long form.
 const LONG_FORM: i32 = -1;
 

@@ -213,6 +213,24 @@ impl Connection {
         self.output()?.send_parts(parts, Deadline::NEVER)
     }
 
+    /// Sends several pieces as one message if the stream takes them without waiting; more is told at
+    /// [`try_send`](Self::try_send).
+    ///
+    /// # Errors
+    /// As for [`send_bytes_timeout`](Self::send_bytes_timeout).
+    pub fn try_send_vectored(&self, parts: &[IoSlice<'_>]) -> Result<()> {
+        self.output()?.send_parts(parts, Deadline::now())
+    }
+
+    /// Sends several pieces as one message, and waits no longer than `timeout` for the stream to take
+    /// them.
+    ///
+    /// # Errors
+    /// As for [`send_bytes_timeout`](Self::send_bytes_timeout).
+    pub fn send_vectored_timeout(&self, parts: &[IoSlice<'_>], timeout: Duration) -> Result<()> {
+        self.output()?.send_parts(parts, Deadline::after(timeout))
+    }
+
     /// Receives a message as bytes.
     ///
     /// Memory is taken for what has arrived and a bounded step, whatever length is announced.
@@ -265,7 +283,24 @@ impl Connection {
         self.recv_bytes_within(max as u64, Deadline::NEVER)
     }
 
-    fn recv_bytes_within(&self, max: u64, deadline: Deadline) -> Result<Vec<u8>> {
+    /// Receives a message of at most `max` bytes if a whole one is there already.
+    ///
+    /// # Errors
+    /// As for [`recv_bytes_max_timeout`](Self::recv_bytes_max_timeout).
+    pub fn try_recv_bytes_max(&self, max: usize) -> Result<Vec<u8>> {
+        self.recv_bytes_within(max as u64, Deadline::now())
+    }
+
+    /// Receives a message of at most `max` bytes, and waits no longer than `timeout` for all of it.
+    ///
+    /// # Errors
+    /// * [`Error::TimeoutError`]: the time is up; what has arrived is kept for the next call.
+    /// * Otherwise as for [`recv_bytes_max`](Self::recv_bytes_max).
+    pub fn recv_bytes_max_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<u8>> {
+        self.recv_bytes_within(max as u64, Deadline::after(timeout))
+    }
+
+    pub(super) fn recv_bytes_within(&self, max: u64, deadline: Deadline) -> Result<Vec<u8>> {
         let input = self.input()?;
         let mut reader = input.take(deadline)?;
         let message = reader.next(&input.stream, max, false, deadline)?;
@@ -344,6 +379,23 @@ impl Connection {
     #[doc(alias = "send_handle")]
     pub fn send_fd(&self, fd: BorrowedFd<'_>) -> Result<()> {
         self.output()?.send_fd(ONE_FD, fd, Deadline::NEVER)
+    }
+
+    /// Sends a copy of a descriptor if the stream takes it without waiting.
+    ///
+    /// # Errors
+    /// As for [`send_fd_timeout`](Self::send_fd_timeout).
+    pub fn try_send_fd(&self, fd: BorrowedFd<'_>) -> Result<()> {
+        self.output()?.send_fd(ONE_FD, fd, Deadline::now())
+    }
+
+    /// Sends a copy of a descriptor, and waits no longer than `timeout` for the stream to take it.
+    ///
+    /// # Errors
+    /// * [`Error::TimeoutError`]: the time is up; nothing was sent.
+    /// * Otherwise as for [`send_fd`](Self::send_fd).
+    pub fn send_fd_timeout(&self, fd: BorrowedFd<'_>, timeout: Duration) -> Result<()> {
+        self.output()?.send_fd(ONE_FD, fd, Deadline::after(timeout))
     }
 
     /// Receives a descriptor that was sent by [`send_fd`](Self::send_fd).

@@ -1,18 +1,35 @@
 //! Connections: messages over pipes and sockets, in CPython's framing.
 
 mod adapters;
+mod address;
 mod arrivals;
+mod auth;
+mod client;
+mod digest;
+mod door;
 mod frame;
+mod listener;
 mod messages;
+mod peer;
+mod pickle;
+mod place;
 mod reader;
 mod stream;
 mod transfer;
 mod turn;
+mod wait;
 mod writer;
 
 use crate::sys::{socket, time::Deadline};
 use crate::{Error, Result};
 pub use adapters::{MessageReader, MessageWriter};
+pub use address::Address;
+pub(crate) use auth::{Handshake, Key, Secret};
+pub use auth::{answer_challenge, deliver_challenge};
+pub use client::{Client, ClientBuilder};
+pub use listener::{Listener, ListenerBuilder, Refusal};
+pub use peer::{Credentials, Peer, Peers};
+pub(crate) use place::{Bound, bind};
 use reader::Reader;
 use std::fmt;
 use std::net::TcpStream;
@@ -21,6 +38,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use stream::{Kind, Stream};
 use turn::{Taken, Turn};
+pub use wait::{Waitable, Watch, wait};
 use writer::Writer;
 
 /// One end of a connection, which sends and receives messages: values, bytes and descriptors.
@@ -215,6 +233,13 @@ impl Connection {
             let reader = input.reader.take(Deadline::now());
             reader.is_none_or(|reader| reader.has_input())
         })
+    }
+
+    /// Whether nothing is to be read ahead, and no descriptor taken.
+    fn set_strict(&self, strict: bool) {
+        if let Some(input) = &self.input {
+            input.stream.set_strict(strict);
+        }
     }
 
     fn input(&self) -> Result<&Input> {

@@ -5,7 +5,7 @@
 //! nothing: what has arrived stays here, and the next call goes on from it.
 
 use super::arrivals::Arrivals;
-use super::frame::{Header, LONG_HEADER};
+use super::frame::{Header, LONG_HEADER, SHORT_HEADER};
 use super::stream::Stream;
 use crate::sys::time::Deadline;
 use crate::{Error, Result};
@@ -219,6 +219,9 @@ impl Reader {
                     return Err(self.give_up(stream, error));
                 }
                 Some(header) => return Ok(header),
+                None if self.held.len() < SHORT_HEADER && stream.is_strict() => {
+                    self.fill(stream, SHORT_HEADER, deadline)?;
+                }
                 None => self.fill(stream, LONG_HEADER, deadline)?,
             }
         }
@@ -235,7 +238,10 @@ impl Reader {
     fn fill(&mut self, stream: &Stream, total: usize, deadline: Deadline) -> Result<()> {
         self.make_room(total);
         let before = self.position + self.held.len() as u64;
-        let place = &mut self.buffer[self.held.end..];
+        let mut place = &mut self.buffer[self.held.end..];
+        if stream.is_strict() {
+            place = &mut place[..total - self.held.len()];
+        }
         let received = stream.read(place, self.arrivals.incoming(), deadline)?;
         self.held.end += received.len;
         self.arrivals.note(before..before + received.len as u64, received.fds_lost);

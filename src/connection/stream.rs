@@ -34,12 +34,15 @@ pub(super) struct Stream {
     input_lost: AtomicBool,
     /// Whether nothing can be sent any more: half a message went out.
     output_lost: AtomicBool,
+    /// Whether the peer is still a stranger: nothing is read ahead, and no descriptor is taken.
+    strict: AtomicBool,
 }
 
 impl Stream {
     pub(super) fn new(fd: OwnedFd, kind: Kind) -> Stream {
-        let lost = || AtomicBool::new(false);
-        Stream { fd, kind, receives_only: false, input_lost: lost(), output_lost: lost() }
+        let no = || AtomicBool::new(false);
+        let (input_lost, output_lost, strict) = (no(), no(), no());
+        Stream { fd, kind, receives_only: false, input_lost, output_lost, strict }
     }
 
     pub(super) fn receiving_only(self) -> Stream {
@@ -70,7 +73,7 @@ impl Stream {
         self.fd
     }
 
-    // The two flags are relaxed: who decides by them holds the turn of that direction, which orders
+    // The flags are relaxed: who decides by them holds the turn of that direction, which orders
     // them, and who only asks gets an answer that may change anyway.
 
     pub(super) fn input_is_lost(&self) -> bool {
@@ -79,6 +82,14 @@ impl Stream {
 
     pub(super) fn output_is_lost(&self) -> bool {
         self.output_lost.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_strict(&self) -> bool {
+        self.strict.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_strict(&self, strict: bool) {
+        self.strict.store(strict, Ordering::Relaxed);
     }
 
     /// Gives the input up; a peer that could only send is told by EPIPE if it goes on.
@@ -135,7 +146,7 @@ impl Stream {
         let timed = deadline != Deadline::NEVER;
         let how = Receive {
             dont_wait: timed,
-            without_fds: self.kind != Kind::Unix,
+            without_fds: self.kind != Kind::Unix || self.is_strict(),
             ..Receive::default()
         };
         if timed && self.kind == Kind::File {

@@ -4,12 +4,12 @@ use super::control::{Control, Incoming, Kind, Packet};
 use super::family::{self, Identity, Link};
 use super::panics::{self, Report};
 use super::surroundings::Surroundings;
-use super::target::{self, Location};
+use super::target::{self, EntryPoint, Location};
 use super::{exit, fork, lifeline, spawn};
 use crate::codec::Payload;
 use crate::sys::signal::Mask;
 use crate::sys::time::Deadline;
-use crate::{Decode, Decoder, Encode, Error, Result, sys};
+use crate::{Decode, Decoder, Encode, Error, Level, Result, log, sys};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -151,6 +151,18 @@ pub(crate) fn run(control: Control, mut payload: Payload, forked: bool) -> i32 {
     }
 }
 
+/// In a forked child: runs `entry`, tells the parent how it went, and gives the exit code.
+pub(crate) fn run_entry(
+    control: Control,
+    birth: Birth,
+    entry: &EntryPoint,
+    mut arguments: Payload,
+) -> i32 {
+    live(birth, control, true, |result| {
+        entry.run(&mut Decoder::new(&arguments.bytes, &mut arguments.fds), result)
+    })
+}
+
 /// In a forked child: runs `f`, tells the parent how it went, and gives the exit code.
 pub(crate) fn run_closure<R: Encode>(control: Control, birth: Birth, f: impl FnOnce() -> R) -> i32 {
     live(birth, control, true, |result| target::push_result(&f(), result))
@@ -171,6 +183,7 @@ fn live(
 ) -> i32 {
     let link = Arc::new(Link::new(control));
     let outcome = settle(birth, &link, forked).and_then(|()| {
+        log::tell(Level::Info, || "child process calls its function".into());
         let mut result = Payload::default();
         panics::catch(|| body(&mut result))??;
         Ok(result)
@@ -196,6 +209,9 @@ fn settle(birth: Birth, link: &Arc<Link>, forked: bool) -> Result<()> {
 /// Tells the parent the result, and gives the exit code that goes with it.
 fn finish(link: &Link, outcome: Result<Payload>) -> i32 {
     exit::flush();
+    if let Err(error) = &outcome {
+        log::tell(Level::Error, || format!("child process fails: {error}"));
+    }
     let (code, told) = match outcome {
         Ok(result) => {
             let code = i32::decode(&mut Decoder::new(&result.bytes, &mut Vec::new()));
@@ -214,7 +230,7 @@ fn finish(link: &Link, outcome: Result<Payload>) -> i32 {
 }
 
 /// What a process leaves behind that has no result.
-fn failure(error: &Error) -> Result<Payload> {
+pub(crate) fn failure(error: &Error) -> Result<Payload> {
     let mut payload = Payload::of(&(true, 1i32))?;
     payload.push(error)?;
     Ok(payload)

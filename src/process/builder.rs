@@ -3,15 +3,20 @@
 use super::bootstrap::{self, Birth, Order};
 use super::child::{Born, Child, Progress, Role, START_TIMEOUT};
 use super::family::{self, Identity};
+use super::fork::Surety;
+use super::settings::Settings;
+use super::stdio::Streams;
 use super::surroundings::Surroundings;
 use super::target::{Body, EntryPoint, Target};
-use super::{StartMethod, exit, fork, forkserver, lifeline, spawn, start_method};
+use super::{StartMethod, authkey, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio};
 use crate::codec::Payload;
 use crate::sys::signal::Blocked;
-use crate::{Decode, Encode, Error, Result, sys};
+use crate::{Decode, Encode, Error, Level, Result, log, sys};
+use std::ffi::CString;
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,16 +45,8 @@ pub struct Process<R> {
     entry: &'static EntryPoint,
     arguments: Result<Payload>,
     numbers: Vec<u32>,
-    settings: Settings,
+    pub(super) settings: Settings,
     result: PhantomData<fn() -> R>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Settings {
-    name: Option<String>,
-    daemon: Option<bool>,
-    method: Option<StartMethod>,
-    start_timeout: Option<Duration>,
 }
 
 impl<R: Encode + Decode + 'static> Process<R> {
@@ -103,8 +100,7 @@ impl<R: Encode + Decode + 'static> Process<R> {
     /// # }
     /// ```
     pub fn fork(f: impl FnOnce() -> R) -> Result<Child<R>> {
-        fork::check_single_threaded()?;
-        fork_closure(f)
+        fork_closure(f, Surety::Look)
     }
 
     /// Names the process, for people: by default `Process-1`, `Process-2`, and so on, and
@@ -162,23 +158,31 @@ impl<R: Encode + Decode + 'static> Process<R> {
     fn start_as(self, hidden: bool) -> Result<Child<R>> {
         let Process { entry, arguments, numbers, settings, .. } = self;
         let method = settings.method.unwrap_or_else(start_method);
-        match method {
-            StartMethod::Fork => fork::check_single_threaded()?,
-            _ => bootstrap::check_initialized()?,
+        if method != StartMethod::Fork {
+            bootstrap::check_initialized()?;
         }
-        let (entry, arguments) = (entry.locate()?, arguments?);
+        let (location, arguments) = (entry.locate()?, arguments?);
+        settings.environment.check()?;
         begin(settings, numbers, hidden, |mut birth, held| {
-            if method == StartMethod::ForkServer {
+            let around = &mut birth.surroundings;
+            // A spawned child has them when its program begins.
+            let (environment, argv0) = match method {
+                StartMethod::Spawn => (std::mem::take(&mut around.environment), around.command.take()),
+                _ => Default::default(),
+            };
+            if method == StartMethod::ForkServer && around.directory.is_none() {
                 // The server's own is what this process's was when it started the server.
-                birth.surroundings.directory = std::env::current_dir().ok();
+                around.directory = std::env::current_dir().ok();
             }
-            let payload = Order { entry, birth }.with(arguments)?;
+            let order = |birth| Order { entry: location, birth };
             match method {
-                StartMethod::Spawn => spawn::start(&payload),
-                StartMethod::ForkServer => forkserver::start(&payload),
-                StartMethod::Fork => fork::start(|control| {
+                StartMethod::Spawn => {
+                    spawn::start(&order(birth).with(arguments)?, &environment, argv0)
+                }
+                StartMethod::ForkServer => forkserver::start(&order(birth).with(arguments)?),
+                StartMethod::Fork => fork::start(Surety::Look, |control| {
                     drop(held.take());
-                    bootstrap::run(control, payload, true)
+                    bootstrap::run_entry(control, birth, entry, arguments)
                 }),
             }
         })
@@ -186,6 +190,16 @@ impl<R: Encode + Decode + 'static> Process<R> {
 }
 
 impl Settings {
+    /// # Errors
+    /// * [`Error::InvalidArgument`]: a name that is empty or holds NUL.
+    fn command(&self) -> Result<Option<CString>> {
+        let Some(name) = &self.argv0 else { return Ok(None) };
+        match CString::new(name.as_bytes()) {
+            Ok(command) if !name.is_empty() => Ok(Some(command)),
+            _ => Err(Error::invalid(format!("no program can be called {name:?}"))),
+        }
+    }
+
     fn identity(&self, numbers: Vec<u32>) -> Identity {
         let me = family::identity();
         let name = self.name.clone().unwrap_or_else(|| {
@@ -206,53 +220,76 @@ fn begin<R>(
 ) -> Result<Child<R>> {
     exit::look_after()?;
     family::reap_ended();
+    let authkey = settings.authkey.clone().map_or_else(authkey::own, Ok)?;
+    let command = settings.command()?;
     let identity = settings.identity(numbers);
+    let (streams, pipes) = stdio::open(settings.streams)?;
     let role = Role {
         name: identity.name.clone(),
         daemon: identity.daemon,
         hidden,
         start_timeout: settings.start_timeout.unwrap_or(START_TIMEOUT),
     };
-    let (mut held, lifeline) = match identity.daemon {
-        true => Held::new().map(|(held, lifeline)| (Some(held), Some(lifeline)))?,
+    let (tether, lifeline) = match identity.daemon {
+        true => Tether::new().map(|(tether, lifeline)| (Some(tether), Some(lifeline)))?,
         false => (None, None),
     };
+    let mut held = Some(Held { tether, pipes });
     let blocked = Blocked::all();
     let mask = blocked.before().to_bits();
-    let surroundings = Surroundings::here();
+    let surroundings = Surroundings {
+        method: method::chosen(),
+        log: log::chosen(),
+        logger: log::chosen_logger(),
+        authkey: Some(authkey),
+        command,
+        directory: settings.directory,
+        environment: settings.environment,
+        streams,
+        fences: settings.fences,
+    };
     let born = start(Birth { identity, mask, lifeline, surroundings }, &mut held)?;
     drop(blocked);
-    let ours = held.map(|held| {
+    let (tether, pipes) = held.map(|held| (held.tether, held.pipes)).unwrap_or_default();
+    let ours = tether.map(|tether| {
         // Refused (it cannot be), the child does it for itself.
-        let _ = lifeline::tie(&held.theirs, born.pid);
-        held.ours
+        let _ = lifeline::tie(&tether.theirs, born.pid);
+        tether.ours
     });
     let progress = Arc::new(Progress::new(born, role, ours));
     family::adopt(progress.clone());
-    Ok(Child::new(progress))
+    log::tell(Level::Debug, || format!("{} started with pid {}", progress.name, progress.pid));
+    Ok(Child::new(progress).with_pipes(pipes))
 }
 
-/// What the parent holds of a lifeline until the child exists. A forked child has to close its copies.
+/// What the parent holds of the child until that exists. A forked child has to close its copies.
 struct Held {
+    tether: Option<Tether>,
+    pipes: Streams,
+}
+
+/// A lifeline, as long as the parent has both ends.
+struct Tether {
     ours: OwnedFd,
     /// A copy of the child's end.
     theirs: OwnedFd,
 }
 
-impl Held {
+impl Tether {
     /// This, and the child's end.
-    fn new() -> Result<(Held, OwnedFd)> {
+    fn new() -> Result<(Tether, OwnedFd)> {
         let (ours, theirs) = lifeline::new()?;
         let copy = sys::fd::dup(theirs.as_fd()).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
-        Ok((Held { ours, theirs: copy }, theirs))
+        Ok((Tether { ours, theirs: copy }, theirs))
     }
 }
 
 pub(super) fn fork_closure<R: Encode + Decode + 'static>(
     f: impl FnOnce() -> R,
+    surety: Surety,
 ) -> Result<Child<R>> {
     begin(Settings::default(), family::next_numbers(), false, |birth, held| {
-        fork::start(|control| {
+        fork::start(surety, |control| {
             drop(held.take());
             bootstrap::run_closure(control, birth, f)
         })

@@ -3,12 +3,14 @@
 use super::ExitStatus;
 use super::control::{Control, Incoming, Kind, Packet};
 use super::family;
+use super::stdio::Streams;
 use crate::sys::poll::{self, IN, PollFd};
 use crate::sys::time::Deadline;
-use crate::{Decode, Decoder, Error, Result, sys};
+use crate::{Decode, Decoder, Error, Level, Result, log, sys};
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -120,6 +122,11 @@ impl Progress {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes its lock, for a fork.
+    pub(crate) fn hold(&self) -> impl Sized + '_ {
+        self.state()
+    }
+
     pub(crate) fn raw_fd(&self) -> RawFd {
         self.pidfd.as_raw_fd()
     }
@@ -156,6 +163,9 @@ impl Progress {
             }
             if impatient && self.start_deadline.has_passed() {
                 self.state().timed_out = true;
+                log::tell(Level::Error, || {
+                    format!("{} did not get to its init in time", self.name)
+                });
                 self.signal(sys::signal::SIGKILL)?;
             } else if deadline.has_passed() {
                 return Ok(false);
@@ -176,6 +186,7 @@ impl Progress {
                 state.close(status);
                 drop(state);
                 family::forget(self);
+                log::tell(Level::Debug, || format!("{} {status}", self.name));
                 return Ok(Some(status));
             }
             let control = state.control.clone();
@@ -365,6 +376,13 @@ impl Finished {
 /// # }
 /// ```
 pub struct Child<R> {
+    /// The writing end of its standard input, if that is [`Stdio::Piped`](crate::Stdio::Piped): it sees the
+    /// end when this is dropped.
+    pub stdin: Option<ChildStdin>,
+    /// The reading end of its standard output, likewise.
+    pub stdout: Option<ChildStdout>,
+    /// The reading end of its standard error, likewise.
+    pub stderr: Option<ChildStderr>,
     progress: Arc<Progress>,
     result: PhantomData<fn() -> R>,
 }
@@ -375,7 +393,13 @@ impl<R> Child<R> {
     }
 
     pub(crate) fn new(progress: Arc<Progress>) -> Child<R> {
-        Child { progress, result: PhantomData }
+        Child { stdin: None, stdout: None, stderr: None, progress, result: PhantomData }
+    }
+
+    /// Gives the handle its ends of the pipes to the child.
+    pub(crate) fn with_pipes(self, [stdin, stdout, stderr]: Streams) -> Child<R> {
+        let (stdin, stdout) = (stdin.map(ChildStdin::from), stdout.map(ChildStdout::from));
+        Child { stdin, stdout, stderr: stderr.map(ChildStderr::from), ..self }
     }
 
     /// The process's pid.
@@ -474,7 +498,8 @@ impl<R: Decode> Child<R> {
     /// given here as it is; the number of an [`ExitCode`](std::process::ExitCode).
     ///
     /// # Blocking
-    /// As [`wait`](Self::wait). The process never waits for its result to be read.
+    /// As [`wait`](Self::wait). The process never waits for its result to be read. A pipe to its
+    /// standard input is closed first; a full one from its output that nobody reads keeps it waiting.
     ///
     /// # Errors
     /// * [`Error::Panicked`]: the function panicked; here is what it said, and where.
@@ -484,7 +509,8 @@ impl<R: Decode> Child<R> {
     /// * [`Error::DifferentExecutable`]: the program's file was replaced by another build.
     /// * [`Error::Encode`], [`Error::Decode`]: arguments or result could not make the journey.
     /// * As [`wait`](Self::wait).
-    pub fn join(self) -> Result<R> {
+    pub fn join(mut self) -> Result<R> {
+        drop(self.stdin.take());
         let status = self.wait()?;
         let mut payload = self.progress.outcome(status)?;
         let mut decoder = Decoder::new(&payload.bytes, &mut payload.fds);

@@ -158,6 +158,12 @@ impl Control {
             let mut more = [0; HEADER];
             let before = fds.len();
             let rest = Deadline::after(REST);
+            // What comes instead, if the sender was killed, is not to be lost.
+            if !matches!(self.receive_once(&mut more, &mut Vec::new(), look, rest)?, Some(1..))
+                || more[0] != Kind::More as u8
+            {
+                return Err(Error::decode("a packet that ends before its descriptors"));
+            }
             match self.receive_once(&mut more, &mut fds, Receive::default(), rest)? {
                 Some(HEADER) if more[0] == Kind::More as u8 && fds.len() > before => {}
                 _ => return Err(Error::decode("a packet that ends before its descriptors")),
@@ -281,6 +287,19 @@ mod tests {
         assert_eq!(fds.len(), 600);
         assert_eq!(sys::fd::drain(fds[599].as_fd()).unwrap(), 1);
         assert_eq!(sys::fd::drain(fds[598].as_fd()).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_packet_cut_off_before_its_descriptors_leaves_the_next_one() {
+        let (a, b) = Control::pair().unwrap();
+        let mut header = [0; HEADER];
+        header[0] = Kind::Finished as u8;
+        header[4..8].copy_from_slice(&300u32.to_le_bytes());
+        a.send_once(&[IoSlice::new(&header)], &[], false).unwrap();
+        a.send(Kind::Status, &Payload { bytes: vec![7; 4], fds: vec![] }, false).unwrap();
+        assert!(matches!(b.receive(Deadline::NEVER), Err(Error::Decode { .. })));
+        let next = packet(b.receive(Deadline::now()).unwrap());
+        assert_eq!((next.kind, next.payload.bytes), (Kind::Status, vec![7; 4]));
     }
 
     #[test]

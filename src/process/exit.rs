@@ -3,7 +3,7 @@
 use super::child::Progress;
 use super::{family, forkserver};
 use crate::sys::time::Deadline;
-use crate::{Result, sys};
+use crate::{Level, Result, log, sys};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,6 +17,9 @@ struct Hook {
 
 /// In the order in which they were registered.
 static HOOKS: Mutex<Vec<Hook>> = Mutex::new(Vec::new());
+
+/// Whether [`at_exit_hook`] is in libc's list.
+static REGISTERED: Mutex<bool> = Mutex::new(false);
 
 /// The process whose exit is looked after; a process forked by other means than ours leaves alone.
 static OWNER: AtomicU32 = AtomicU32::new(0);
@@ -56,9 +59,13 @@ pub fn at_exit(f: impl FnOnce() + Send + 'static, priority: i32) -> Result<()> {
     Ok(())
 }
 
+/// Takes this file's locks, for a fork.
+pub(crate) fn hold() -> impl Sized {
+    (REGISTERED.lock().unwrap_or_else(PoisonError::into_inner), hooks())
+}
+
 /// Has this process's exit looked after. Calling it again changes nothing.
 pub(crate) fn look_after() -> Result<()> {
-    static REGISTERED: Mutex<bool> = Mutex::new(false);
     let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
     if !*registered {
         sys::process::at_exit(at_exit_hook).map_err(crate::Error::os("atexit"))?;
@@ -107,6 +114,10 @@ fn run_hooks_while(wanted: impl Fn(&Hook) -> bool) {
     }
 }
 
+fn log_end(child: &Progress) {
+    log::tell(Level::Info, || format!("process leaves: {} is ended", child.name));
+}
+
 /// Terminates the daemons and waits for everybody; the forkserver, which knows how the others ended,
 /// leaves last.
 fn end_children() {
@@ -115,6 +126,7 @@ fn end_children() {
     children.retain(|child| Some(child.pid) != server);
     let (daemons, others): (Vec<_>, Vec<_>) = children.into_iter().partition(|child| child.daemon);
     for daemon in &daemons {
+        log_end(daemon);
         let _ = daemon.signal(sys::signal::SIGTERM);
     }
     let grace = Deadline::after(GRACE);
@@ -155,8 +167,8 @@ pub fn exit(code: i32) -> ! {
     sys::process::exit_now(code)
 }
 
-/// Writes out what std buffers for stdout; a broken or closed stdout does not matter.
+/// Writes out what std buffers for stdout (for stderr it buffers nothing); a broken or closed stdout
+/// does not matter.
 pub(crate) fn flush() {
     let _ = std::io::stdout().flush();
-    let _ = std::io::stderr().flush();
 }

@@ -1,5 +1,7 @@
 //! Who this process is, whose child it is, and which children it has.
 
+use super::authkey::{self, AuthKey};
+use super::bootstrap;
 use super::child::{Child, Progress};
 use super::control::{Control, Kind};
 use crate::codec::Payload;
@@ -119,6 +121,25 @@ pub(crate) fn become_child(identity: Identity, link: Arc<Link>) {
     inherited.iter().for_each(|child| child.abandon());
 }
 
+/// Runs `f`, a fork, while this thread holds this file's locks and those of the children's states: a
+/// forked child takes all of them in [`become_child`].
+pub(crate) fn with_locks_held<T>(f: impl FnOnce() -> T) -> T {
+    let me = ME.write().unwrap_or_else(PoisonError::into_inner);
+    let _link = me.as_ref().and_then(|me| me.link.as_ref()).map(|link| link.control());
+    let children = children();
+    let _states: Vec<_> = children.iter().map(|child| child.hold()).collect();
+    f()
+}
+
+/// In a child that a panic is about to abort: tells its parent.
+pub(crate) fn tell_panic(error: &Error) {
+    let me = ME.read().unwrap_or_else(PoisonError::into_inner);
+    let link = me.as_ref().filter(|me| me.pid == sys::process::id()).and_then(|me| me.link.clone());
+    if let (Some(link), Ok(payload)) = (link, bootstrap::failure(error)) {
+        let _ = link.send(Kind::Finished, &payload);
+    }
+}
+
 /// The numbers of a process that is nobody's child by number: this process's own.
 pub(crate) fn own_numbers() -> Vec<u32> {
     identity().numbers.clone()
@@ -209,6 +230,19 @@ impl CurrentProcess {
     /// Whether it is terminated when its parent exits, and dies when its parent is killed.
     pub fn is_daemon(&self) -> bool {
         self.0.daemon
+    }
+
+    /// The key that it shares with its family.
+    ///
+    /// # Errors
+    /// * [`Error::Os`]: `getrandom` was refused, in the root.
+    pub fn authkey(&self) -> Result<AuthKey> {
+        authkey::own()
+    }
+
+    /// Gives it another key, which those that it starts from now on have too.
+    pub fn set_authkey(&self, key: impl Into<AuthKey>) {
+        authkey::set(key.into());
     }
 }
 

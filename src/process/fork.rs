@@ -4,9 +4,9 @@
 use super::builder::fork_closure;
 use super::child::{Born, Child, Reaper};
 use super::control::Control;
-use super::{Process, exit, forkserver, spawn};
+use super::{Process, authkey, exit, family, forkserver, lifeline, spawn};
 use crate::sys::signal;
-use crate::{Decode, Encode, Error, Result, sys};
+use crate::{Decode, Encode, Error, Result, log, sys};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -47,9 +47,20 @@ pub(crate) fn run_hooks() {
     now.extend(added);
 }
 
+/// Who answers for it that no other thread holds, at the moment of the fork, what the child will want.
+pub(crate) enum Surety {
+    /// A look, right before: there is no other thread.
+    Look,
+    /// The caller of [`Process::fork_unchecked`].
+    Caller(Promise),
+}
+
+/// Made by [`Process::fork_unchecked`] alone, for what its caller promises.
+pub(crate) struct Promise(());
+
 /// # Errors
 /// * [`Error::ThreadsRunning`]: this process has other threads, or the system does not tell.
-pub(crate) fn check_single_threaded() -> Result<()> {
+fn check_single_threaded() -> Result<()> {
     let mut looks = 0;
     while sys::process::is_single_threaded() != Some(true) {
         // A thread that was joined a moment ago may still be on its way out of the kernel.
@@ -69,9 +80,10 @@ const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 /// Forks; the child runs `body` with its control socket and leaves with the code it gives. All signals
 /// are blocked, and `body` unblocks them.
 ///
-/// The caller has seen that this process has no other threads, or has its own caller's promise that
-/// what `body` does needs nothing that another thread may hold at this moment.
-pub(crate) fn start(body: impl FnOnce(Control) -> i32) -> Result<Born> {
+/// # Errors
+/// * [`Error::ThreadsRunning`]: this process has other threads, and nobody answers for them.
+/// * [`Error::Os`]: a socket, a descriptor or the process was refused.
+pub(crate) fn start(surety: Surety, body: impl FnOnce(Control) -> i32) -> Result<Born> {
     let (control, theirs) = Control::pair()?;
     // Opened here: what code a new child runs for the first time costs it a page fault.
     let stdin = spawn::empty_input()?;
@@ -81,24 +93,45 @@ pub(crate) fn start(body: impl FnOnce(Control) -> i32) -> Result<Born> {
     // Nor may its pid become another's before that.
     let ignored = signal::keep_zombies().map_err(Error::os("sigaction"))?;
     let restore = || drop(ignored.map(|before| signal::restore(signal::SIGCHLD, before)));
-    // SAFETY: (fork-1) is this function's contract.
-    let forked = unsafe { sys::process::fork() };
-    if let Ok(0) = forked {
+    let forked = match surety {
+        Surety::Look => bare(),
+        Surety::Caller(promise) => with_locks_held(|| vouched(promise)),
+    };
+    if let Ok(None) = forked {
         restore();
         drop((control, place));
         enter(stdin, || body(theirs));
     }
     drop((place, stdin));
-    let named = forked.map(|pid| (pid, sys::process::pidfd_open(pid)));
+    let named = forked.map(|pid| pid.map(|pid| (pid, sys::process::pidfd_open(pid))));
     restore();
-    let (pid, pidfd) = named.map_err(Error::os("fork"))?;
-    match pidfd {
-        Ok(pidfd) => Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: true }),
-        Err(error) => {
+    match named? {
+        Some((pid, Ok(pidfd))) => {
+            Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: true })
+        }
+        Some((pid, Err(error))) => {
             sys::process::kill_and_reap(pid);
             Err(Error::os("pidfd_open")(error))
         }
+        // The child has left by `enter`.
+        None => Err(Error::Disconnected),
     }
+}
+
+/// Runs `f` while this thread holds every lock of the library that a new child takes. The child has
+/// copies of them, held by itself, and lets them go as its parent does.
+///
+/// The forkserver's comes first: who holds it may take the others, which are nobody's for longer than
+/// a few lines.
+fn with_locks_held<T>(f: impl FnOnce() -> T) -> T {
+    let _server = forkserver::hold();
+    let _key = authkey::hold();
+    let _exit = exit::hold();
+    let _hooks = AT_FORK.lock().unwrap_or_else(PoisonError::into_inner);
+    let _lifeline = lifeline::hold();
+    let _logger = log::hold();
+    let _streams = (std::io::stdout().lock(), std::io::stderr().lock());
+    family::with_locks_held(f)
 }
 
 /// Forks: `None` in the child, which has this process's memory as it is; the child's pid here.
@@ -108,7 +141,13 @@ pub(crate) fn start(body: impl FnOnce(Control) -> i32) -> Result<Born> {
 /// * [`Error::Os`]: `fork` was refused (EAGAIN, ENOMEM).
 pub(crate) fn bare() -> Result<Option<u32>> {
     check_single_threaded()?;
-    // SAFETY: (fork-1): no other thread was there a line ago, and this one has made none since.
+    vouched(Promise(()))
+}
+
+/// Forks, as [`bare`] does; no other thread holds what the child will want.
+fn vouched(_: Promise) -> Result<Option<u32>> {
+    // SAFETY: (fork-1): there is a promise only where no other thread was there a line ago, or where
+    // the caller of `fork_unchecked` has given his.
     match unsafe { sys::process::fork() }.map_err(Error::os("fork"))? {
         0 => Ok(None),
         pid => Ok(Some(pid)),
@@ -120,12 +159,16 @@ impl<R: Encode + Decode + 'static> Process<R> {
     ///
     /// # Safety
     /// * No other thread of this process holds, at this moment, a lock that `f` or what it calls will
-    ///   want: the child has a copy of the lock, for ever locked. libc's allocator looks after itself.
+    ///   want: the child has a copy of the lock, for ever locked. The libc's allocator looks after
+    ///   itself, and this library holds its own locks, and those of std's output streams, while it
+    ///   forks. Those of a `Queue` or a `Pool` that `f` uses are `f`'s.
+    /// * No other thread of this process panics, sets its panic hook or changes its environment at
+    ///   this moment: the child does both, before `f`.
     ///
     /// # Errors
     /// As [`fork`](Self::fork), without [`Error::ThreadsRunning`].
     pub unsafe fn fork_unchecked(f: impl FnOnce() -> R) -> Result<Child<R>> {
-        fork_closure(f)
+        fork_closure(f, Surety::Caller(Promise(())))
     }
 }
 
@@ -133,7 +176,7 @@ impl<R: Encode + Decode + 'static> Process<R> {
 fn enter(stdin: OwnedFd, body: impl FnOnce() -> i32) -> ! {
     to_the_end(|| {
         forkserver::drop_inherited();
-        let _ = sys::fd::replace_stdin(stdin.as_fd());
+        let _ = sys::fd::replace_stdio(0, stdin.as_fd());
         drop(stdin);
         body()
     })

@@ -16,7 +16,7 @@ use super::{ExitStatus, Process, StartMethod, family, status_from_bytes};
 use crate::codec::Payload;
 use crate::sys::poll;
 use crate::sys::time::Deadline;
-use crate::{Decode, Decoder, Error, Result, sys};
+use crate::{Decode, Decoder, Error, Level, Result, log, sys};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -40,6 +40,11 @@ static PRELOAD: Mutex<Option<Location>> = Mutex::new(None);
 
 fn server() -> MutexGuard<'static, Option<Server>> {
     SERVER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes this file's locks, for a fork.
+pub(crate) fn hold() -> impl Sized {
+    (server(), PRELOAD.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// In a forked child: lets go of its parent's server.
@@ -88,6 +93,7 @@ pub(crate) fn start(payload: &Payload) -> Result<Born> {
     match start_once(payload, &mut asked) {
         // The server died between two starts, or over this one: a new one is asked, once.
         Err(Error::Disconnected) if retire(&asked)?.is_some() => {
+            log::tell(Level::Warning, || "the forkserver died: another is started".into());
             match start_once(payload, &mut asked) {
                 Err(Error::Disconnected) => Err(why_it_died(retire(&asked)?)),
                 answer => answer,

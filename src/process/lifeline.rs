@@ -19,6 +19,11 @@ pub(crate) fn new() -> Result<(OwnedFd, OwnedFd)> {
 /// The end of this process's own lifeline, kept open for its life.
 static END: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
+/// Takes this file's lock, for a fork.
+pub(crate) fn hold() -> impl Sized {
+    END.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// In a child that has just begun: ties it to the other end, if it has a lifeline, and lets go of the
 /// copy that a forked child has of its parent's. Does not return if the other end is closed already.
 pub(crate) fn become_child(end: Option<OwnedFd>) -> Result<()> {

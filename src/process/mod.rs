@@ -1,5 +1,6 @@
 //! Processes: starting them, talking to them, waiting for them, leaving.
 
+mod authkey;
 mod bootstrap;
 mod builder;
 mod child;
@@ -12,10 +13,13 @@ mod forkserver;
 mod lifeline;
 mod method;
 pub(crate) mod panics;
+mod settings;
 mod spawn;
+mod stdio;
 mod surroundings;
 pub(crate) mod target;
 
+pub use authkey::AuthKey;
 pub use bootstrap::init;
 pub use builder::Process;
 pub use child::Child;
@@ -28,6 +32,7 @@ pub use family::{
 pub use fork::at_fork_child;
 pub use forkserver::set_forkserver_preload;
 pub use method::{StartMethod, all_start_methods, set_start_method, start_method};
+pub use stdio::Stdio;
 pub use target::Target;
 
 use crate::{Error, Result};

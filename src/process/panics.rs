@@ -22,19 +22,26 @@ pub(crate) enum Report {
     Silently,
 }
 
-/// Has this process, and those forked from it, remember where they panic.
+/// Has this process, and those forked from it, remember where they panic. The last call decides whether
+/// stderr is told too.
 pub(crate) fn remember(report: Report) {
     static REMEMBERS: AtomicBool = AtomicBool::new(false);
+    static SILENT: AtomicBool = AtomicBool::new(false);
+    SILENT.store(report == Report::Silently, Ordering::Relaxed);
     if REMEMBERS.swap(true, Ordering::Relaxed) {
         return;
     }
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         note(info);
-        if report == Report::OnStderr {
+        if !SILENT.load(Ordering::Relaxed) {
             // Unlike `eprintln!`, it does not panic where stderr is broken.
             let _ = writeln!(std::io::stderr(), "Process {}:", family::identity().name);
             before(info);
+        }
+        if cfg!(panic = "abort") {
+            // Nobody catches it: the parent is told now, or never.
+            family::tell_panic(&last());
         }
     }));
 }
@@ -42,6 +49,11 @@ pub(crate) fn remember(report: Report) {
 fn note(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     LAST.with(|last| last.replace(Some((text(info.payload()), place))));
+}
+
+fn last() -> Error {
+    let (message, location) = LAST.with(RefCell::take).unwrap_or_default();
+    Error::Panicked { message, location }
 }
 
 fn text(payload: &(dyn Any + Send)) -> String {

@@ -3,6 +3,7 @@
 use super::bootstrap::CHILD_VARIABLE;
 use super::child::{Born, Reaper};
 use super::control::{Control, Kind};
+use super::surroundings::{Changes, is_named};
 use crate::codec::Payload;
 use crate::sys::process::{CStrings, Image, Program};
 use crate::{Error, Result, sys};
@@ -59,26 +60,29 @@ pub(crate) fn empty_input() -> Result<OwnedFd> {
         .or_else(|_| sys::fd::pipe().map(|(reader, _)| reader).map_err(Error::os("pipe2")))
 }
 
-/// Starts the program anew; `payload` is what the child's `init` finds. All signals are blocked.
-pub(crate) fn start(payload: &Payload) -> Result<Born> {
+/// Starts the program anew, with this environment but for the `changes`, and these arguments but for
+/// `argv0`; `payload` is what the child's
+/// `init` finds. All signals are blocked.
+pub(crate) fn start(payload: &Payload, changes: &Changes, argv0: Option<CString>) -> Result<Born> {
     let (control, theirs) = Control::pair()?;
     control.send(Kind::Start, payload, false)?;
     let stdin = empty_input()?;
     let mut environment = sys::program::environment();
-    environment.retain(|variable| !names(variable, CHILD_VARIABLE));
+    environment.retain(|variable| !is_named(variable, CHILD_VARIABLE.as_bytes()));
+    changes.make(&mut environment);
+    let mut arguments = sys::program::arguments();
+    if let Some(name) = argv0 {
+        arguments.splice(..arguments.len().min(1), [name]);
+    }
     // A number that is closed here would be the first that the child's own descriptors get.
     let or_empty = |number| (!sys::fd::survives_exec(number)).then(|| stdin.as_fd());
     let image = Image {
         program: program()?,
-        argv: &CStrings::new(sys::program::arguments()),
+        argv: &CStrings::new(arguments),
         envp: &mut CStrings::with_pid(environment, &format!("{CHILD_VARIABLE}=")),
         stdio: [Some(stdin.as_fd()), or_empty(1), or_empty(2)],
         control: theirs.as_fd(),
     };
     let (pid, pidfd) = sys::process::spawn(image).map_err(Error::os("clone and execve"))?;
     Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: false })
-}
-
-fn names(variable: &CStr, name: &str) -> bool {
-    variable.to_bytes().strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
 }

@@ -121,6 +121,11 @@ impl<T> Queue<T> {
         Builder::new()
     }
 
+    /// What is underneath, to wait for.
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
     pub(super) fn over(ring: Ring) -> Queue<T> {
         Queue { ring, items: PhantomData }
     }

@@ -7,9 +7,11 @@
 #![allow(unsafe_code)]
 
 mod area;
+mod bare;
 mod cell;
 mod guarded;
 mod memory;
+mod named;
 pub(crate) mod plain;
 mod raw_lock;
 #[allow(clippy::module_inception)]
@@ -21,6 +23,8 @@ mod shared_slice;
 mod words;
 
 pub(crate) use area::Area;
+pub use bare::Integer;
+pub(crate) use bare::{Bare, Change};
 pub use cell::PlainCell;
 pub(crate) use guarded::{Guarded, SliceGuard};
 pub(crate) use memory::Memory;

@@ -230,6 +230,24 @@ impl RawLock {
         RawLockGuard { lock: self, pid, owner_died, not_send: PhantomData }
     }
 
+    /// Whether the calling thread holds the lock.
+    #[inline]
+    pub(crate) fn is_mine(&self) -> bool {
+        self.mutex.state().holder() == Some(process::thread_id())
+    }
+
+    /// The guard once more that was forgotten: for those who keep the lock while no guard exists. The
+    /// calling thread, of process `pid`, holds the lock.
+    #[inline]
+    pub(crate) fn resume(&self, pid: u32) -> RawLockGuard<'_> {
+        RawLockGuard { lock: self, pid, owner_died: false, not_send: PhantomData }
+    }
+
+    /// The process that acquired the lock last and has not released it: a killed holder too.
+    pub(crate) fn last_holder(&self) -> u32 {
+        (self.holder.load(Ordering::Relaxed) >> 32) as u32
+    }
+
     /// Whether somebody holds the lock at this moment; a holder that was killed holds it no more.
     pub fn locked(&self) -> bool {
         self.mutex.state().holder().is_some()
@@ -267,6 +285,12 @@ impl RawLockGuard<'_> {
     /// Whether the last holder was killed while it held the lock: check what the lock protects.
     pub fn owner_died(&self) -> bool {
         self.owner_died
+    }
+
+    /// The process that acquired the lock.
+    #[inline]
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Whether this process holds the lock by this guard: false in a child forked meanwhile.

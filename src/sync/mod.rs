@@ -1,8 +1,21 @@
-//! Locks that processes share.
+//! Locks, semaphores, conditions, events and barriers that processes share.
 
+mod barrier;
+mod condition;
+mod event;
 mod lock;
+mod raw_semaphore;
+mod rlock;
+mod semaphore;
+mod slot;
 
+pub use barrier::{Barrier, BarrierBreak, BarrierBuilder};
+pub use condition::{Condition, ConditionGuard};
+pub use event::Event;
 pub use lock::{Lock, LockGuard};
+pub use raw_semaphore::RawSemaphore;
+pub use rlock::{RLock, RLockGuard};
+pub use semaphore::{BoundedSemaphore, Permit, Semaphore};
 
 use crate::region::RawLock;
 use crate::sys::process;

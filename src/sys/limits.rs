@@ -58,6 +58,29 @@ pub(crate) fn physical_memory() -> u64 {
     u64::try_from(pages).unwrap_or(0).saturating_mul(super::memory::page_size() as u64)
 }
 
+/// `setpriority(PRIO_PROCESS)`: the niceness of the calling process.
+pub(crate) fn set_nice(nice: i32) -> io::Result<()> {
+    // SAFETY: the call takes numbers.
+    errno_result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
+}
+
+/// `sched_setaffinity`: the processors that the calling thread may run on; EINVAL if none of them is
+/// there.
+pub(crate) fn set_affinity(cpus: &[usize]) -> io::Result<()> {
+    const WORD: usize = u64::BITS as usize;
+    // As many as the kernel can be built for.
+    let mut mask = [0u64; 8192 / WORD];
+    for &cpu in cpus {
+        let Some(word) = mask.get_mut(cpu / WORD) else {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        };
+        *word |= 1 << (cpu % WORD);
+    }
+    // SAFETY: `mask` is readable for its size, a multiple of a word's, which is all that the kernel asks.
+    errno_result(unsafe { libc::sched_setaffinity(0, size_of_val(&mask), mask.as_ptr().cast()) })
+        .map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +91,14 @@ mod tests {
         soft_limit(Resource::FileSize).unwrap();
         assert_eq!(get(i32::MAX).unwrap_err().raw_os_error(), Some(libc::EINVAL));
         assert!(physical_memory() > 1 << 20);
+    }
+
+    #[test]
+    fn processors_that_are_not_there_are_refused() {
+        for cpus in [&[][..], &[8191], &[1 << 20]] {
+            let error = set_affinity(cpus).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{cpus:?}");
+        }
     }
 
     #[test]

@@ -180,6 +180,14 @@ impl Drop for Mapping {
     }
 }
 
+/// Writes zeros over `items` in a way that the compiler may not leave out: they held a secret.
+pub(crate) fn wipe<T: Copy + Default>(items: &mut [T]) {
+    for item in items {
+        // SAFETY: `item` is a reference, so it may be written; its type has nothing to drop.
+        unsafe { std::ptr::write_volatile(item, T::default()) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,5 +242,12 @@ mod tests {
         assert!(installed().unwrap() > 4096);
         let other = memfd(c"multiproc-test").unwrap();
         assert_ne!(inode(fd.as_fd()).unwrap(), inode(other.as_fd()).unwrap());
+    }
+
+    #[test]
+    fn what_was_wiped_is_zero() {
+        let mut secret = *b"secret";
+        wipe(&mut secret);
+        assert_eq!(secret, [0; 6]);
     }
 }

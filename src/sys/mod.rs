@@ -9,12 +9,14 @@
 pub(crate) mod fd;
 pub(crate) mod futex;
 pub(crate) mod limits;
+pub(crate) mod listen;
 pub(crate) mod memory;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod pthread;
 pub(crate) mod random;
+pub(crate) mod shm;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod thread;
@@ -44,11 +46,7 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
 }
 
 /// The `errno` names that the other rooms sort errors by.
-pub(crate) use libc::{
-    EAGAIN, EBADF, EBUSY, ECHILD, ECONNREFUSED, ECONNRESET, EDEADLK, EEXIST, EFAULT, EINVAL,
-    EMFILE, EMSGSIZE, ENOENT, ENOMEM, ENOSYS, ENOTRECOVERABLE, EOWNERDEAD, EPERM, EPIPE, ESRCH,
-    ETIMEDOUT, ETOOMANYREFS,
-};
+pub(crate) use libc::{EADDRINUSE, EAGAIN, ECHILD, ECONNREFUSED, ECONNRESET, EDEADLK, EEXIST, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOTRECOVERABLE, EPIPE, ESRCH, ETIMEDOUT};
 
 #[cfg(test)]
 mod tests {

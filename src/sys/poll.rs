@@ -26,11 +26,6 @@ impl PollFd {
         self.0.revents != 0
     }
 
-    /// Whether the number was not an open descriptor.
-    pub(crate) fn is_invalid(&self) -> bool {
-        self.0.revents & libc::POLLNVAL != 0
-    }
-
     /// Whether the other side is gone.
     pub(crate) fn is_hung_up(&self) -> bool {
         self.0.revents & (libc::POLLHUP | libc::POLLERR) != 0
@@ -83,6 +78,20 @@ impl Epoll {
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: key };
         self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
+    }
+
+    /// What `fd`, which was added, is reported for from now on; a hang-up it is reported for always.
+    pub(crate) fn modify(
+        &self,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        readable: bool,
+        writable: bool,
+    ) -> io::Result<()> {
+        let readable = if readable { libc::EPOLLIN } else { 0 };
+        let writable = if writable { libc::EPOLLOUT } else { 0 };
+        let mut event = libc::epoll_event { events: (readable | writable) as u32, u64: key };
+        self.control(libc::EPOLL_CTL_MOD, fd, &mut event)
     }
 
     /// Adds `fd`, to be reported as `key` once for each time it is written to or becomes readable.
@@ -158,7 +167,7 @@ mod tests {
         assert!(wait_readable(read.as_fd(), Deadline::NEVER).unwrap());
         let mut closed = [PollFd::new(i32::MAX, IN)];
         assert_eq!(poll(&mut closed, Deadline::now()).unwrap(), 1);
-        assert!(closed[0].is_ready() && closed[0].is_invalid());
+        assert!(closed[0].is_ready() && closed[0].0.revents & libc::POLLNVAL != 0);
     }
 
     #[test]
@@ -173,6 +182,11 @@ mod tests {
         fd::write(write.as_fd(), b"x").unwrap();
         set.wait(Deadline::NEVER, &mut ready).unwrap();
         assert_eq!(ready, [7]);
+        set.modify(read.as_fd(), 7, false, false).unwrap();
+        set.wait(Deadline::now(), &mut ready).unwrap();
+        assert!(ready.is_empty());
+        let error = set.modify(write.as_fd(), 9, false, true).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
         set.remove(read.as_fd()).unwrap();
         assert_eq!(set.remove(read.as_fd()).unwrap_err().raw_os_error(), Some(libc::ENOENT));
     }

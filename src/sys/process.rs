@@ -191,6 +191,39 @@ pub(crate) fn kill_and_reap(child: u32) {
     });
 }
 
+/// `setsid`: the leader of a new session; EPERM for the leader of a group.
+pub(crate) fn new_session() -> io::Result<()> {
+    // SAFETY: the call takes nothing.
+    errno_result(unsafe { libc::setsid() }).map(drop)
+}
+
+/// `setpgid`: moves the calling process to a group of its session; 0 is a group of its own.
+pub(crate) fn set_group(group: u32) -> io::Result<()> {
+    // SAFETY: the call takes numbers.
+    errno_result(unsafe { libc::setpgid(0, group as i32) }).map(drop)
+}
+
+/// `setgid`, for all threads of the process.
+pub(crate) fn set_gid(group: u32) -> io::Result<()> {
+    // SAFETY: the call takes a number.
+    errno_result(unsafe { libc::setgid(group) }).map(drop)
+}
+
+/// `setuid`, for all threads of the process.
+pub(crate) fn set_uid(user: u32) -> io::Result<()> {
+    // SAFETY: the call takes a number.
+    errno_result(unsafe { libc::setuid(user) }).map(drop)
+}
+
+/// `setgroups`: leaves the process without supplementary groups. Who is not root keeps them.
+pub(crate) fn drop_groups() -> io::Result<()> {
+    // SAFETY: no group is read.
+    match errno_result(unsafe { libc::setgroups(0, std::ptr::null()) }) {
+        Err(error) if error.raw_os_error() != Some(libc::EPERM) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Sends `signal` to the calling process itself.
 pub(crate) fn raise(signal: i32) {
     // SAFETY: the call takes a number.
@@ -496,6 +529,17 @@ mod tests {
         send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
         wait_readable(pidfd.as_fd(), Deadline::NEVER).unwrap();
         assert_eq!(reap(pidfd.as_fd()).unwrap(), Some(ExitStatus::Killed(libc::SIGKILL)));
+    }
+
+    #[test]
+    fn there_is_no_group_of_an_impossible_number() {
+        assert_eq!(errno(set_group(u32::MAX)), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn there_is_no_user_and_no_group_of_an_impossible_number() {
+        assert_eq!(errno(set_uid(u32::MAX)), Some(libc::EINVAL));
+        assert_eq!(errno(set_gid(u32::MAX)), Some(libc::EINVAL));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The running program: its image in memory, its arguments, its environment.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// What `getauxval` says of `key`, if the kernel passed it.
@@ -45,6 +45,8 @@ impl Image {
         let segments: Vec<_> =
             headers.iter().filter(|header| header.p_type == libc::PT_LOAD).map(range).collect();
         let mut hash = Fnv::new();
+        // The fields have 32 bits on some machines.
+        #[allow(clippy::unnecessary_cast)]
         for header in headers {
             let words = [
                 u64::from(header.p_type),
@@ -129,6 +131,17 @@ pub(crate) fn environment() -> Vec<CString> {
             CString::new(variable).ok()
         })
         .collect()
+}
+
+/// Sets or removes a variable of the environment. Called in a child alone, before its function runs.
+/// Neither name nor value are such as no variable can have.
+pub(crate) fn change_variable(name: &OsStr, value: Option<&OsStr>) {
+    match value {
+        // SAFETY: a child has one thread until its function runs; see `forget_variable`.
+        Some(value) => unsafe { std::env::set_var(name, value) },
+        // SAFETY: as above.
+        None => unsafe { std::env::remove_var(name) },
+    }
 }
 
 /// Takes a variable out of the environment. Called by `init` alone, which is the first thing that a

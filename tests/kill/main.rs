@@ -9,10 +9,16 @@
 //! `MULTIPROC_KILL=full` steps by single instructions everywhere (a number is taken for the stride),
 //! `MULTIPROC_KILLS=N` is the length of a storm, `MULTIPROC_SEED=N` repeats a storm's choices.
 
+mod barrier;
+mod condition;
+mod event;
+mod pool;
 mod proof;
 mod queue;
 mod raw_lock;
 mod report;
+mod rlock;
+mod semaphore;
 mod step;
 mod storm;
 #[path = "../support/mod.rs"]
@@ -56,6 +62,37 @@ const TESTS: &[(&str, fn())] = &[
         "value::it_is_handed_on_and_told_of_from_every_instruction",
         value::it_is_handed_on_and_told_of_from_every_instruction,
     ),
+    (
+        "rlock::it_is_handed_on_from_every_instruction_of_its_holder",
+        rlock::it_is_handed_on_from_every_instruction_of_its_holder,
+    ),
+    ("rlock::a_storm_loses_no_count", rlock::a_storm_loses_no_count),
+    ("semaphore::release_beside_sleepers", semaphore::release_beside_sleepers),
+    (
+        "semaphore::acquire_that_is_woken_leaves_the_permit_to_the_next",
+        semaphore::acquire_that_is_woken_leaves_the_permit_to_the_next,
+    ),
+    (
+        "semaphore::owned_permits_come_back_from_every_instruction",
+        semaphore::owned_permits_come_back_from_every_instruction,
+    ),
+    ("semaphore::a_storm_loses_no_owned_permit", semaphore::a_storm_loses_no_owned_permit),
+    ("event::set_wakes_all_or_nobody", event::set_wakes_all_or_nobody),
+    ("event::wait_leaves_no_trace", event::wait_leaves_no_trace),
+    ("event::a_storm_leaves_nobody_asleep", event::a_storm_leaves_nobody_asleep),
+    (
+        "condition::notify_wakes_all_it_should_or_nobody",
+        condition::notify_wakes_all_it_should_or_nobody,
+    ),
+    (
+        "condition::a_woken_waiter_that_dies_is_replaced",
+        condition::a_woken_waiter_that_dies_is_replaced,
+    ),
+    ("condition::a_storm_leaves_nobody_asleep", condition::a_storm_leaves_nobody_asleep),
+    (
+        "barrier::a_party_killed_at_any_instruction_lets_the_others_go",
+        barrier::a_party_killed_at_any_instruction_lets_the_others_go,
+    ),
     ("queue::put_beside_sleeping_getters", queue::put_beside_sleeping_getters),
     ("queue::put_that_grows", queue::put_that_grows),
     ("queue::close_beside_sleeping_getters", queue::close_beside_sleeping_getters),
@@ -73,6 +110,19 @@ const TESTS: &[(&str, fn())] = &[
     ("queue::get_many_beside_sleeping_putters", queue::get_many_beside_sleeping_putters),
     ("queue::task_done_beside_a_sleeping_join", queue::task_done_beside_a_sleeping_join),
     ("queue::a_storm_loses_and_repeats_no_message", queue::a_storm_loses_and_repeats_no_message),
+    (
+        "pool::the_only_worker_is_killed_at_each_instruction_of_a_task",
+        pool::the_only_worker_is_killed_at_each_instruction_of_a_task,
+    ),
+    (
+        "pool::a_worker_beside_another_is_killed_at_each_instruction_of_a_task",
+        pool::a_worker_beside_another_is_killed_at_each_instruction_of_a_task,
+    ),
+    (
+        "pool::a_task_is_tried_again_from_each_instruction_of_it",
+        pool::a_task_is_tried_again_from_each_instruction_of_it,
+    ),
+    ("pool::a_storm_loses_and_repeats_no_task", pool::a_storm_loses_and_repeats_no_task),
 ];
 
 /// What the command line asks for.

@@ -28,6 +28,12 @@ impl Config {
         Config { stride, steps, patience: Duration::from_secs(20) }
     }
 
+    /// For rounds that take long: fewer of them, unless the environment asks for all.
+    pub(crate) fn shortened(self, times: u64) -> Config {
+        let steps = if self.steps == u64::MAX { self.steps } else { self.steps / times };
+        Config { steps, ..self }
+    }
+
     /// Each instruction, whatever the environment says: for short operations.
     pub(crate) fn every_instruction() -> Config {
         Config { stride: 1, steps: u64::MAX, ..Config::from_env() }

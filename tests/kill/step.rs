@@ -267,15 +267,17 @@ impl<'a, S: Scenario> Round<'a, S> {
         true
     }
 
-    /// Waits until every sleeper, and `victim` if given, is asleep or gone and has been so since the
-    /// look before; nothing can move any of them then but somebody else or a timer. A victim that was
-    /// woken meanwhile, and so came to the end of its step, is at rest too.
-    fn wait_for_rest(&self, victim: Option<Pid>) -> Option<Vec<Sight>> {
+    /// Waits until every sleeper is asleep or gone and has been so since the look before; nothing can
+    /// move any of them then but somebody else or a timer. `None` as soon as `victim`, if given, is no
+    /// longer where it was seen: its own timer may have woken it.
+    fn wait_for_rest(&self, victim: Option<(Pid, &Sight)>) -> Option<Vec<Sight>> {
         let deadline = self.deadline();
         let mut last = Vec::new();
         while Instant::now() < deadline {
-            let everyone = self.sleepers.iter().copied().chain(victim);
-            let sights: Vec<Sight> = everyone.map(os::look).collect();
+            let sights: Vec<Sight> = self.sleepers.iter().map(|&pid| os::look(pid)).collect();
+            if victim.is_some_and(|(victim, sight)| os::look(victim) != *sight) {
+                return None;
+            }
             if !sights.contains(&Sight::Running) && sights == last {
                 return Some(sights);
             }
@@ -347,7 +349,7 @@ impl<'a, S: Scenario> Round<'a, S> {
             }
             let sight = os::look(victim);
             let asleep = matches!(sight, Sight::Asleep { .. }) && sight == last;
-            if asleep && self.wait_for_rest(Some(victim)).is_some_and(|all| all.contains(&sight)) {
+            if asleep && self.wait_for_rest(Some((victim, &sight))).is_some() {
                 return Stepped::Blocked;
             }
             last = sight;

@@ -22,6 +22,23 @@ pub(crate) fn kill_with_tracer(pid: Pid) {
     unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, pid, none, libc::PTRACE_O_EXITKILL as usize) };
 }
 
+/// Traces a process that did not ask for it and stops it; it dies with its tracer.
+pub(crate) fn seize(pid: Pid) {
+    let none = std::ptr::null_mut::<c_void>();
+    // SAFETY: the request takes numbers.
+    let answer = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, none, libc::PTRACE_O_EXITKILL) };
+    assert!(answer == 0, "PTRACE_SEIZE {pid}: {}", io::Error::last_os_error());
+    // SAFETY: the request takes numbers.
+    unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, pid, none, none) };
+}
+
+/// Lets the stopped tracee go on untraced.
+pub(crate) fn let_go(pid: Pid) {
+    let none = std::ptr::null_mut::<c_void>();
+    // SAFETY: the request takes numbers.
+    unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, none, none) };
+}
+
 /// Lets the stopped tracee run one instruction, handing it `signal` unless that is 0.
 pub(crate) fn step(pid: Pid, signal: i32) {
     let none = std::ptr::null_mut::<c_void>();

@@ -346,9 +346,41 @@ pub(crate) fn wait(pid: Pid) -> Status {
 
 /// Lets this process open no descriptor beyond those numbered below `count`.
 pub(crate) fn limit_descriptors(count: u64) {
-    let limit = libc::rlimit { rlim_cur: count as _, rlim_max: count as _ };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is one record, which the call fills in.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
+    limit.rlim_cur = count as _;
     // SAFETY: `limit` is one record, which the call reads.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+}
+
+/// Whether a signal has come.
+#[derive(Debug)]
+pub(crate) struct SignalFlag(());
+
+static CAUGHT: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+impl SignalFlag {
+    /// Catches `signal` from now on. There is one flag a process.
+    pub(crate) fn catch(signal: i32) -> SignalFlag {
+        extern "C" fn note(_: i32) {
+            CAUGHT.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+        let handler = note as extern "C" fn(i32);
+        // SAFETY: the handler only stores a flag, so it may run at any point.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+        SignalFlag(())
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        CAUGHT.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+/// How many descriptors this process has open.
+pub(crate) fn count_descriptors() -> usize {
+    // One of them is that of the listing itself.
+    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() - 1)
 }
 
 /// Closes a number that nobody owns, such as that of a standard stream.
@@ -508,4 +540,11 @@ fn set_open_files(change: impl FnOnce(&mut libc::rlimit)) -> u64 {
 pub(crate) fn alarm(seconds: u32) {
     // SAFETY: the call takes a number.
     unsafe { libc::alarm(seconds) };
+}
+
+/// Has processes that are started from now on inherit a descriptor.
+pub(crate) fn set_inherited(fd: i32) {
+    // SAFETY: the call takes numbers.
+    let answer = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+    assert!(answer == 0, "fcntl: {}", io::Error::last_os_error());
 }

@@ -52,6 +52,62 @@ impl BigInt {
         })
     }
 
+    /// Makes the integer that `bytes` are in two's complement, lowest byte first; no bytes are zero.
+    ///
+    /// # Examples
+    /// ```
+    /// use multiproc::object::BigInt;
+    ///
+    /// assert_eq!(BigInt::from_signed_le_bytes(&[0x00, 0xff]), BigInt::from(-256));
+    /// assert_eq!(BigInt::from_signed_le_bytes(&[0xff, 0x00]), BigInt::from(255));
+    /// ```
+    #[doc(alias = "from_bytes")]
+    pub fn from_signed_le_bytes(bytes: &[u8]) -> BigInt {
+        let negative = bytes.last().is_some_and(|top| top & 0x80 != 0);
+        let fill = if negative { 0xff } else { 0 };
+        let mut magnitude: Vec<u32> = bytes
+            .chunks(4)
+            .map(|chunk| {
+                let mut digit = [fill; 4];
+                digit[..chunk.len()].copy_from_slice(chunk);
+                u32::from_le_bytes(digit)
+            })
+            .collect();
+        if negative {
+            negate(&mut magnitude);
+        }
+        BigInt::new(negative, magnitude)
+    }
+
+    /// Gives the fewest bytes that are the integer in two's complement, lowest byte first; zero has none.
+    ///
+    /// # Examples
+    /// ```
+    /// use multiproc::object::BigInt;
+    ///
+    /// assert_eq!(BigInt::from(255).to_signed_le_bytes(), [0xff, 0x00]);
+    /// assert_eq!(BigInt::from(-128).to_signed_le_bytes(), [0x80]);
+    /// ```
+    #[doc(alias = "to_bytes")]
+    pub fn to_signed_le_bytes(&self) -> Vec<u8> {
+        // One digit more, so that the sign has a place.
+        let mut digits = self.magnitude.clone();
+        digits.push(0);
+        if self.negative {
+            negate(&mut digits);
+        }
+        let mut bytes: Vec<u8> = digits.iter().flat_map(|digit| digit.to_le_bytes()).collect();
+        let fill = if self.negative { 0xff } else { 0 };
+        while let Some((&top, rest)) = bytes.split_last() {
+            let sign_is_kept = rest.last().map_or(0, |next| next & 0x80) == fill & 0x80;
+            if top != fill || !sign_is_kept {
+                break;
+            }
+            bytes.pop();
+        }
+        bytes
+    }
+
     fn magnitude_u128(&self) -> Option<u128> {
         if self.magnitude.len() > 4 {
             return None;
@@ -133,6 +189,14 @@ impl fmt::Display for BigInt {
             text.push_str(&format!("{chunk:09}"));
         }
         f.pad_integral(!self.negative, "", &text)
+    }
+}
+
+/// Changes the sign of digits in two's complement.
+fn negate(digits: &mut [u32]) {
+    let mut carry = true;
+    for digit in digits {
+        (*digit, carry) = (!*digit).overflowing_add(u32::from(carry));
     }
 }
 
@@ -234,6 +298,18 @@ mod tests {
     fn bits_are_counted_as_python_counts_them() {
         for (value, bits) in [(0i64, 0), (1, 1), (-255, 8), (256, 9), (1 << 32, 33)] {
             assert_eq!(BigInt::from(value).bit_length(), bits, "{value}");
+        }
+    }
+
+    #[test]
+    fn bytes_in_twos_complement_make_the_number_again_and_are_the_fewest() {
+        let ends = [1i128 << 100, i128::MAX, i128::MIN];
+        for value in (-70_000..70_000i128).step_by(7).chain((-300..300).chain(ends)) {
+            let bytes = BigInt::from(value).to_signed_le_bytes();
+            assert_eq!(BigInt::from_signed_le_bytes(&bytes), BigInt::from(value));
+            let bits = 128 - if value < 0 { value.leading_ones() } else { value.leading_zeros() };
+            let fewest = if value == 0 { 0 } else { bits as usize / 8 + 1 };
+            assert_eq!(bytes.len(), fewest, "{value}: {bytes:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Errors and exit statuses, so that what a task returns may be a `Result`.
 
+use crate::sync::BarrierBreak;
 use crate::{Decode, Decoder, Encode, Encoder, Error, ExitStatus, Result};
 use std::borrow::Cow;
 use std::io;
@@ -7,6 +8,16 @@ use std::process::ExitCode;
 
 crate::__message! {
     @implement enum ExitStatus [[] [] []] [] { Exited(i32), Killed(i32) }
+}
+
+crate::__message! {
+    @implement enum BarrierBreak [[] [] []] [] {
+        Aborted,
+        Reset,
+        TimedOut,
+        ActionPanicked,
+        PartyDied { pid: u32 },
+    }
 }
 
 crate::__message! {
@@ -42,6 +53,12 @@ crate::__message! {
         Cancelled,
         PoolClosed,
         Taken,
+        Overflow { what: Cow<'static, str> },
+        BrokenBarrierError { cause: BarrierBreak },
+        AuthenticationError { reason: Cow<'static, str> },
+        NoSuchObject,
+        NotExported { object: Cow<'static, str> },
+        InterfaceMismatch { expected: String, found: String },
         ItemsLost { items: u64 },
     }
 }

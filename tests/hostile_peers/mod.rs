@@ -1,0 +1,123 @@
+//! What the fuzzers and the tests that replay their seeds have in common.
+#![allow(dead_code, unreachable_pub)]
+
+use multiproc::{Address, Connection, Error, Object, Result, answer_challenge, deliver_challenge};
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// The seeds of a fuzzer, and what is known to have gone wrong once.
+pub fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let seeds: Vec<_> =
+        entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(!seeds.is_empty(), "{}", folder.display());
+    seeds
+}
+
+/// A connection whose peer has sent these bytes and left; `None` if they are more than a socket holds.
+pub fn after(bytes: &[u8]) -> Option<(Connection, UnixStream)> {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    theirs.write_all(bytes).ok()?;
+    theirs.shutdown(Shutdown::Write).unwrap();
+    Some((ours.into(), theirs))
+}
+
+const KEY: &[u8] = b"a key that no stranger has";
+
+/// Bytes from a peer without the key, who is asked to prove itself: it is not believed.
+pub fn ask(bytes: &[u8]) {
+    let Some((connection, _theirs)) = after(bytes) else { return };
+    refused(deliver_challenge(&connection, KEY).expect_err("a stranger was believed"));
+}
+
+/// The same, where it is the peer who asks; it may be content with any answer, but then it said so.
+pub fn answer(bytes: &[u8]) {
+    let Some((connection, _theirs)) = after(bytes) else { return };
+    match answer_challenge(&connection, KEY) {
+        Ok(()) => assert!(bytes.windows(9).any(|window| window == b"#WELCOME#")),
+        Err(error) => refused(error),
+    }
+}
+
+fn refused(error: Error) {
+    match error {
+        Error::AuthenticationError { .. }
+        | Error::MessageTooLong { .. }
+        | Error::Decode { .. }
+        | Error::Eof
+        | Error::TruncatedMessage => {}
+        error => panic!("{error}"),
+    }
+}
+
+/// Any bytes as a stream of messages: each reader finds the same messages, and the same end.
+pub fn check_frames(bytes: &[u8]) {
+    let mut found = Vec::new();
+    for reader in [by_bytes as fn(&Connection) -> Result<Vec<u8>>, into_a_buffer, by_bits] {
+        let Some((connection, _theirs)) = after(bytes) else { return };
+        let mut messages = Vec::new();
+        let end = loop {
+            match reader(&connection) {
+                Ok(message) => messages.push(message),
+                Err(error) => break error,
+            }
+        };
+        let end = match end {
+            Error::Eof => {
+                let len: usize = messages.iter().map(|message| message.len() + 4).sum();
+                assert!(len <= bytes.len());
+                "end"
+            }
+            Error::TruncatedMessage => "truncated",
+            Error::Decode { .. } | Error::MessageTooLong { .. } => "refused",
+            error => panic!("{error}"),
+        };
+        found.push((messages, end));
+    }
+    assert!(found.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+fn by_bytes(connection: &Connection) -> Result<Vec<u8>> {
+    connection.recv_bytes()
+}
+
+fn into_a_buffer(connection: &Connection) -> Result<Vec<u8>> {
+    let mut buffer = [0; 300];
+    match connection.recv_bytes_into(&mut buffer) {
+        Ok(len) => Ok(buffer[..len].to_vec()),
+        Err(Error::BufferTooShort { message }) => Ok(message),
+        Err(error) => Err(error),
+    }
+}
+
+fn by_bits(connection: &Connection) -> Result<Vec<u8>> {
+    assert!(connection.poll(std::time::Duration::ZERO)?);
+    connection.try_recv_bytes()
+}
+
+/// Any bytes as a pickle: what comes of it survives a journey by our own.
+pub fn check_pickle(bytes: &[u8]) {
+    match Object::from_pickle(bytes) {
+        Ok(object) => {
+            let again = Object::from_pickle(&object.to_pickle().unwrap()).unwrap();
+            assert_eq!(again, object);
+            assert_eq!(again.to_string(), object.to_string());
+        }
+        Err(Error::Decode { .. }) => {}
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Any text as an address: it is the one that its own text makes.
+pub fn check_address(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Address::parse(text) {
+        Ok(address) => assert_eq!(Address::parse(&address.to_string()).unwrap(), address),
+        Err(Error::InvalidArgument { .. }) => {}
+        Err(error) => panic!("{error}"),
+    }
+}

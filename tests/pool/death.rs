@@ -1,0 +1,319 @@
+//! Workers that are killed, crash or leave, and what becomes of tasks and pool then.
+
+use super::support::os;
+use super::{
+    FOR_EVER, accounted, builder, everywhere, method_of, pool, put_all, square, stay, turn,
+    wait_for,
+};
+use multiproc::{Error, ExitStatus, Pool, Process, Queue, StartMethod};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+const SIGKILL: i32 = libc::SIGKILL;
+
+/// A generator of numbers that repeats itself from the same seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
+#[test]
+fn a_task_is_told_how_its_worker_died_and_no_other_is_concerned() {
+    everywhere(|method| {
+        let pool = pool(method, 2);
+        let at = Queue::new().unwrap();
+        let lost = pool.apply_async(stay, (at.clone(),)).unwrap();
+        let pid = at.get().unwrap();
+        let other = pool.map_async(square, 0..50).unwrap();
+        assert!(pool.kill_worker(pid));
+        let outcome = lost.get();
+        let Err(Error::WorkerDied { pid: told, status }) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((told, status), (pid, ExitStatus::Killed(SIGKILL)));
+        assert_eq!(other.get().unwrap().len(), 50);
+        assert_eq!(pool.map(square, 0..10).unwrap().len(), 10);
+        assert!(!pool.kill_worker(pid), "it is gone");
+        let counters = pool.snapshot().counters;
+        assert_eq!((counters.died, counters.replaced, counters.retried), (1, 1, 0));
+    });
+}
+
+#[test]
+fn tasks_that_abort_and_exit_are_lost_one_by_one_and_the_pool_goes_on() {
+    everywhere(|method| {
+        let pool = pool(method, 2);
+        // More than the deaths after which a pool despairs of workers that never do anything.
+        for _ in 0..20 {
+            let aborted = pool.apply(|| -> u32 { std::process::abort() }, ());
+            let Err(Error::WorkerDied { status, .. }) = aborted else { panic!("{aborted:?}") };
+            assert_eq!(status, ExitStatus::Killed(libc::SIGABRT));
+        }
+        let left = pool.apply(|| -> u32 { multiproc::exit(3) }, ());
+        let Err(Error::WorkerDied { status, .. }) = left else { panic!("{left:?}") };
+        assert_eq!(status, ExitStatus::Exited(3));
+        let results: Vec<_> =
+            pool.imap(|n: u64| if n % 5 == 4 { std::process::abort() } else { n }, 0..25).collect();
+        for (n, result) in results.iter().enumerate() {
+            assert_eq!(result.is_err(), n % 5 == 4, "{n}: {result:?}");
+        }
+        assert_eq!(pool.apply(square, (5,)).unwrap(), 25);
+    });
+}
+
+#[test]
+fn idle_workers_that_are_killed_are_replaced() {
+    everywhere(|method| {
+        let pool = pool(method, 3);
+        pool.map(square, 0..30).unwrap();
+        for round in 0..10 {
+            for worker in pool.snapshot().workers {
+                pool.kill_worker(worker.pid);
+            }
+            assert_eq!(pool.apply(square, (round,)).unwrap(), round * round);
+        }
+        let counters = pool.snapshot().counters;
+        assert_eq!((counters.died, counters.done), (0, counters.submitted));
+    });
+}
+
+#[test]
+fn tasks_wait_for_workers_that_are_killed_before_they_are_ready() {
+    everywhere(|method| {
+        let pool = pool(method, 2);
+        for worker in pool.snapshot().workers {
+            pool.kill_worker(worker.pid);
+        }
+        assert_eq!(pool.map(square, 0..5).unwrap().len(), 5);
+    });
+}
+
+#[test]
+fn all_workers_killed_at_once_lose_only_what_they_ran() {
+    everywhere(|method| {
+        let pool = pool(method, 3);
+        let at = Queue::new().unwrap();
+        let running: Vec<_> =
+            (0..3).map(|_| pool.apply_async(stay, (at.clone(),)).unwrap()).collect();
+        let queued: Vec<_> = (0..20).map(|n| pool.apply_async(square, (n,)).unwrap()).collect();
+        let pids: Vec<u32> = (0..3).map(|_| at.get().unwrap()).collect();
+        for pid in pids {
+            assert!(pool.kill_worker(pid));
+        }
+        for (n, result) in queued.into_iter().enumerate() {
+            assert_eq!(result.get().unwrap(), (n * n) as u64);
+        }
+        for result in running {
+            assert!(matches!(result.get(), Err(Error::WorkerDied { .. })));
+        }
+    });
+}
+
+/// Dies of it as long as there is something in `fates`.
+fn die_by(fates: Queue<u32>) -> u32 {
+    if fates.try_get().is_ok() {
+        std::process::abort();
+    }
+    7
+}
+
+#[test]
+fn a_task_is_tried_again_as_often_as_was_asked_for() {
+    everywhere(|method| {
+        let pool = builder(method, 2).retries(3).build().unwrap();
+        let fates = Queue::new().unwrap();
+        put_all(&fates, &[0; 3]);
+        assert_eq!(pool.apply(die_by, (fates.clone(),)).unwrap(), 7);
+        put_all(&fates, &[0; 4]);
+        let poison = pool.apply(die_by, (fates.clone(),));
+        assert!(matches!(poison, Err(Error::WorkerDied { .. })), "{poison:?}");
+        assert_eq!(pool.apply(die_by, (fates,)).unwrap(), 7);
+        let counters = pool.snapshot().counters;
+        assert_eq!((counters.retried, counters.died, counters.done), (6, 1, 2));
+    });
+}
+
+#[test]
+fn a_worker_killed_while_it_hands_over_a_large_result_loses_that_alone() {
+    let _turn = turn();
+    fn large(at: Queue<u32>, len: usize) -> Vec<u8> {
+        at.put(&std::process::id()).unwrap();
+        vec![1; len]
+    }
+    let pool = Pool::new(2).unwrap();
+    let at = Queue::new().unwrap();
+    let (mut lost, mut done) = (0, 0);
+    for round in 0..12 {
+        let result = pool.apply_async(large, (at.clone(), 100 << 20)).unwrap();
+        let other = pool.apply_async(square, (round,)).unwrap();
+        let pid = at.get().unwrap();
+        std::thread::sleep(Duration::from_millis(round * 8));
+        pool.kill_worker(pid);
+        assert_eq!(other.get().unwrap(), round * round);
+        match result.get() {
+            Ok(bytes) => {
+                assert_eq!(bytes.len(), 100 << 20);
+                done += 1;
+            }
+            Err(Error::WorkerDied { .. }) => lost += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    println!("{lost} lost, {done} done");
+    assert_eq!(pool.map(square, 0..10).unwrap().len(), 10);
+}
+
+#[test]
+fn under_a_storm_of_kills_every_task_comes_back_once() {
+    everywhere(|method| {
+        const TASKS: u64 = 4000;
+        let pool = builder(method, 3).retries(1000).build().unwrap();
+        let mut chance = Chance(os::own_pid() as u64);
+        let mut seen = vec![0u32; TASKS as usize];
+        let (mut kills, mut next_kill) = (0, Instant::now());
+        // No thread kills: then Fork could not replace a worker.
+        for result in pool.imap_unordered(busy, 0..TASKS) {
+            seen[result.unwrap() as usize] += 1;
+            if Instant::now() > next_kill {
+                kills += u64::from(kill_any(&pool, &mut chance));
+                next_kill = Instant::now() + Duration::from_micros(chance.below(10_000) as u64);
+            }
+        }
+        assert!(seen.iter().all(|&times| times == 1));
+        let counters = pool.snapshot().counters;
+        println!("by {method}: {kills} kills, {counters:?}");
+        assert_eq!((counters.submitted, counters.done), (TASKS, TASKS));
+    });
+}
+
+fn kill_any(pool: &Pool, chance: &mut Chance) -> bool {
+    let workers = pool.snapshot().workers;
+    !workers.is_empty() && pool.kill_worker(workers[chance.below(workers.len())].pid)
+}
+
+/// Says so when it goes, also by a panic.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+fn busy(n: u64) -> u64 {
+    let end = Instant::now() + Duration::from_micros(n % 300);
+    while Instant::now() < end {}
+    n
+}
+
+#[test]
+fn under_a_storm_without_retries_every_task_ends_in_one_way() {
+    let _turn = turn();
+    const TASKS: u64 = 4000;
+    let pool = Pool::builder()
+        .processes(3)
+        .max_tasks_per_child(50)
+        .task_timeout(Duration::from_millis(5))
+        .build()
+        .unwrap();
+    let over = AtomicBool::new(false);
+    let (mut done, mut died, mut timed_out) = (0, 0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut chance = Chance(1);
+            while !over.load(SeqCst) {
+                kill_any(&pool, &mut chance);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let _over = Over(&over);
+        let task = |n: u64| {
+            if n % 100 == 99 {
+                std::thread::sleep(FOR_EVER);
+            }
+            busy(n)
+        };
+        for result in pool.imap_unordered(task, 0..TASKS) {
+            match result {
+                Ok(_) => done += 1,
+                Err(Error::WorkerDied { .. }) => died += 1,
+                Err(Error::TaskTimeout) => timed_out += 1,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    });
+    let counters = pool.snapshot().counters;
+    println!("{counters:?}");
+    assert_eq!((done, died, timed_out), (counters.done, counters.died, counters.timed_out));
+    assert_eq!(accounted(&pool), (TASKS, TASKS));
+    assert!(timed_out > 0);
+}
+
+#[test]
+fn workers_die_with_a_parent_that_is_killed() {
+    everywhere(|method| {
+        // A process of its own, so that it can be killed.
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        let at = Queue::<u32>::new().unwrap();
+        let arguments = (method.to_string(), at.clone(), OwnedFd::from(writer));
+        let parent = Process::new(own_a_pool, arguments).start_method(StartMethod::Spawn);
+        let parent = parent.start().unwrap();
+        for _ in 0..3 {
+            at.get().unwrap();
+        }
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        // Every worker holds a copy of the other end while it lives.
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    });
+}
+
+fn own_a_pool(method: String, at: Queue<u32>, hold: OwnedFd) {
+    fn hold_on(at: Queue<u32>, _hold: OwnedFd) {
+        stay(at);
+    }
+    let pool = pool(method_of(&method), 3);
+    let held = pool.starmap(hold_on, (0..3).map(|_| (at.clone(), hold.try_clone().unwrap())));
+    panic!("{held:?}");
+}
+
+#[test]
+fn a_pool_outlives_its_forkserver() {
+    let _turn = turn();
+    let owner = multiproc::Process::new(survive_the_forkserver, ()).start().unwrap();
+    owner.join().unwrap();
+}
+
+/// In a process of its own, whose forkserver is no other test's.
+fn survive_the_forkserver() {
+    let pool = pool(StartMethod::ForkServer, 2);
+    assert_eq!(pool.map(square, 0..4).unwrap().len(), 4);
+    for pid in os::children() {
+        if !pool.snapshot().workers.iter().any(|worker| worker.pid == pid as u32) {
+            os::signal(pid, SIGKILL);
+        }
+    }
+    for worker in pool.snapshot().workers {
+        pool.kill_worker(worker.pid);
+    }
+    assert_eq!(pool.map(square, 0..4).unwrap().len(), 4);
+}
+
+#[test]
+fn a_stopped_worker_holds_nobody_else_up() {
+    let _turn = turn();
+    let pool = Pool::new(2).unwrap();
+    let (at, gate) = (Queue::new().unwrap(), Queue::new().unwrap());
+    let stopped = pool.apply_async(wait_for, (at.clone(), gate.clone())).unwrap();
+    let pid = at.get().unwrap() as os::Pid;
+    os::signal(pid, libc::SIGSTOP);
+    assert_eq!(pool.map(square, 0..100).unwrap().len(), 100);
+    os::signal(pid, libc::SIGCONT);
+    gate.put(&3).unwrap();
+    assert_eq!(stopped.get().unwrap(), 3);
+}
