@@ -11,6 +11,8 @@ mod cursor;
 mod joinable;
 mod ledger;
 mod limit;
+#[cfg(test)]
+mod model;
 mod parcel;
 mod producer;
 #[expect(clippy::module_inception, reason = "a primitive's word is its file")]
