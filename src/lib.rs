@@ -80,9 +80,9 @@ pub use error::{Error, Result};
 pub use log::{Level, Record, log_to_stderr, set_logger};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
-    ActiveChild, AuthKey, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process, StartMethod,
-    Stdio, Target, active_children, all_start_methods, at_exit, at_fork_child, available_cpus,
-    cpu_count, current_process, exit, init, parent_process, set_forkserver_preload,
+    ActiveChild, AuthKey, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process,
+    StartMethod, Stdio, Target, active_children, all_start_methods, at_exit, at_fork_child,
+    available_cpus, cpu_count, current_process, exit, init, parent_process, set_forkserver_preload,
     set_start_method, start_method,
 };
 pub use queue::{Builder as QueueBuilder, Iter as QueueIter, Queue};
