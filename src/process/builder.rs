@@ -28,6 +28,13 @@ use std::time::Duration;
 /// arguments, and what it returns comes back through [`Child::join`]. Arguments are encoded at once;
 /// handles among them are the same objects in the child.
 ///
+/// The process ends when its function returns: threads that the function has left running end with it,
+/// as at the end of `main`.
+///
+/// # Differences from Python
+/// A child waits for its threads there; join them here. The program that is executed is always this one
+/// (there is no `set_executable`), and there is no class to derive from: the function is all there is.
+///
 /// # Examples
 /// ```
 /// fn greet(name: String) -> String {

@@ -272,7 +272,8 @@ impl Cursor {
     /// The word of a cursor that is armed from the beginning.
     #[cfg(test)]
     pub(super) fn first() -> Word {
-        Cursor::ARMED.word()
+        let cursor = Cursor::ARMED;
+        cursor.word()
     }
 
     /// Stores any word, as a scribbler would.
