@@ -280,6 +280,7 @@ impl fmt::Display for Error {
             Error::NotExported { object } => write!(f, "{object} exports no such method"),
             Error::InterfaceMismatch { expected, found } => {
                 write!(f, "the proxy is for {expected}, the object is {found}")
+            }
             Error::ItemsLost { items } => {
                 write!(f, "{items} items were taken by processes that ended before these were done")
             }

@@ -8,7 +8,9 @@ use super::settings::Settings;
 use super::stdio::Streams;
 use super::surroundings::Surroundings;
 use super::target::{Body, EntryPoint, Target};
-use super::{StartMethod, authkey, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio};
+use super::{
+    StartMethod, authkey, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio,
+};
 use crate::codec::Payload;
 use crate::sys::signal::Blocked;
 use crate::{Decode, Encode, Error, Level, Result, log, sys};
@@ -167,7 +169,9 @@ impl<R: Encode + Decode + 'static> Process<R> {
             let around = &mut birth.surroundings;
             // A spawned child has them when its program begins.
             let (environment, argv0) = match method {
-                StartMethod::Spawn => (std::mem::take(&mut around.environment), around.command.take()),
+                StartMethod::Spawn => {
+                    (std::mem::take(&mut around.environment), around.command.take())
+                }
                 _ => Default::default(),
             };
             if method == StartMethod::ForkServer && around.directory.is_none() {

@@ -272,7 +272,7 @@ impl Cursor {
     /// The word of a cursor that is armed from the beginning.
     #[cfg(test)]
     pub(super) fn first() -> Word {
-        Cursor::ARMED.word()
+        Word(Word::ARMED)
     }
 
     /// Stores any word, as a scribbler would.

@@ -130,10 +130,6 @@ impl<T> Queue<T> {
         Queue { ring, items: PhantomData }
     }
 
-    pub(crate) fn ring(&self) -> &Ring {
-        &self.ring
-    }
-
     /// How many items are in the queue.
     ///
     /// # Errors

@@ -46,7 +46,10 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
 }
 
 /// The `errno` names that the other rooms sort errors by.
-pub(crate) use libc::{EADDRINUSE, EAGAIN, ECHILD, ECONNREFUSED, ECONNRESET, EDEADLK, EEXIST, EINVAL, EMFILE, ENFILE, ENOENT, ENOMEM, ENOTRECOVERABLE, EPIPE, ESRCH, ETIMEDOUT};
+pub(crate) use libc::{
+    EADDRINUSE, EAGAIN, ECHILD, ECONNREFUSED, ECONNRESET, EDEADLK, EEXIST, EINVAL, EMFILE, ENFILE,
+    ENOENT, ENOMEM, ENOTRECOVERABLE, EPIPE, ESRCH, ETIMEDOUT,
+};
 
 #[cfg(test)]
 mod tests {
