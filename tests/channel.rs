@@ -2,7 +2,10 @@
 
 mod support;
 
-use multiproc::{Error, Queue, Receiver, Sender, bounded_channel, channel};
+use multiproc::{
+    Error, JoinableQueue, Queue, Receiver, Sender, SimpleQueue, Waitable, bounded_channel, channel,
+    wait,
+};
 use std::time::{Duration, Instant};
 use support::os::{self, Page, Status};
 use support::{in_child, watchdog};
@@ -137,4 +140,24 @@ fn a_poller_sees_items_and_the_disconnection() {
     assert!(!poll.is_readable(0));
     drop(sender);
     assert!(poll.is_readable(-1));
+}
+
+#[test]
+fn wait_tells_of_items_and_of_the_disconnection() {
+    let _watchdog = watchdog(PATIENCE);
+    let (sender, receiver) = channel::<u32>().unwrap();
+    let (simple, joinable) = (SimpleQueue::<u32>::new().unwrap(), JoinableQueue::new().unwrap());
+    let all: [&dyn Waitable; 3] = [&receiver, &simple, &joinable];
+    assert!(wait(&all, Some(SHORT)).unwrap().is_empty());
+    joinable.put(&1).unwrap();
+    assert_eq!(wait(&all, None).unwrap(), [2]);
+    simple.put(&1).unwrap();
+    sender.send(&1).unwrap();
+    assert_eq!(wait(&all, None).unwrap(), [0, 1, 2]);
+    assert_eq!((receiver.recv().unwrap(), simple.get().unwrap()), (1, 1));
+    assert_eq!(wait(&all, None).unwrap(), [2]);
+    assert_eq!(joinable.get().unwrap(), 1);
+    assert!(wait(&all, Some(SHORT)).unwrap().is_empty());
+    drop(sender);
+    assert_eq!(wait(&all, None).unwrap(), [0]);
 }

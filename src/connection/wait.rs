@@ -2,7 +2,7 @@
 
 use super::Connection;
 use crate::process::Child;
-use crate::queue::Queue;
+use crate::queue::{JoinableQueue, Queue, Receiver, SimpleQueue};
 use crate::sys::poll::{self, PollFd};
 use crate::sys::time::Deadline;
 use crate::{Error, Result};
@@ -228,6 +228,34 @@ impl<T> Waitable for Queue<T> {
 
     fn is_ready(&self) -> Result<bool> {
         Ok(!self.is_empty()? || self.ring().is_closed())
+    }
+}
+
+impl<T> Waitable for JoinableQueue<T> {
+    fn watch(&self, watch: &mut Watch) -> Result<()> {
+        self.queue().watch(watch)
+    }
+
+    fn is_ready(&self) -> Result<bool> {
+        self.queue().is_ready()
+    }
+}
+
+/// Ready also when no sender is left.
+impl<T> Waitable for Receiver<T> {
+    fn watch(&self, watch: &mut Watch) -> Result<()> {
+        self.queue().watch(watch)
+    }
+
+    fn is_ready(&self) -> Result<bool> {
+        Ok(self.queue().is_ready()? || self.queue().ring().has_lost_its_senders()?)
+    }
+}
+
+impl<T> Waitable for SimpleQueue<T> {
+    fn watch(&self, watch: &mut Watch) -> Result<()> {
+        watch.readable(self.as_fd());
+        Ok(())
     }
 }
 

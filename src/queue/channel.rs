@@ -184,6 +184,10 @@ impl<T> Receiver<T> {
         Ok(Receiver { queue, life: Arc::new(life) })
     }
 
+    pub(crate) fn queue(&self) -> &Queue<T> {
+        &self.queue
+    }
+
     /// How many items wait to be received.
     ///
     /// # Errors

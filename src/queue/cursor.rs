@@ -272,8 +272,7 @@ impl Cursor {
     /// The word of a cursor that is armed from the beginning.
     #[cfg(test)]
     pub(super) fn first() -> Word {
-        let cursor = Cursor::ARMED;
-        cursor.word()
+        Word(Word::ARMED)
     }
 
     /// Stores any word, as a scribbler would.

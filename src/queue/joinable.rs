@@ -64,6 +64,10 @@ impl<T> JoinableQueue<T> {
         Ok(JoinableQueue { queue, ledger, place: Arc::new(AtomicU64::new(0)) })
     }
 
+    pub(crate) fn queue(&self) -> &Queue<T> {
+        &self.queue
+    }
+
     /// This process's place in the ledger.
     fn place(&self) -> Result<Option<usize>> {
         let known = self.place.load(Ordering::Relaxed);

@@ -116,6 +116,11 @@ impl Ring {
         if self.inner.is_left(&self.inner.readers)? { Err(Error::Disconnected) } else { Ok(()) }
     }
 
+    /// Whether this is a receiver's ring and no sender is left.
+    pub(crate) fn has_lost_its_senders(&self) -> Result<bool> {
+        self.inner.is_left(&self.inner.writers)
+    }
+
     /// Encodes an end: the ring, then `life`, then what hangs up when the other end is gone.
     pub(crate) fn encode_with_end(&self, encoder: &mut Encoder<'_>, life: BorrowedFd<'_>) {
         self.encode(encoder);
