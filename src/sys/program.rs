@@ -46,6 +46,8 @@ impl Image {
             headers.iter().filter(|header| header.p_type == libc::PT_LOAD).map(range).collect();
         let mut hash = Fnv::new();
         for header in headers {
+            // Half as wide on 32-bit systems.
+            #[allow(clippy::unnecessary_cast)]
             let words = [
                 u64::from(header.p_type),
                 u64::from(header.p_flags),
