@@ -17,8 +17,13 @@ const TARGET: f64 = 1.15;
 /// Up to this, the hand-made side reads through a buffer.
 const BUFFER: usize = 16 << 10;
 /// Name and length of a message, how many make a ping-pong measurement, how many a one-way one.
-const SIZES: [(&str, usize, usize, usize); 3] =
-    [("8 B", 8, 10_000, 50_000), ("4 KiB", 4 << 10, 10_000, 30_000), ("1 MiB", 1 << 20, 100, 200)];
+const SIZES: [(&str, usize, usize, usize); 5] = [
+    ("8 B", 8, 10_000, 50_000),
+    ("64 B", 64, 10_000, 50_000),
+    ("4 KiB", 4 << 10, 10_000, 30_000),
+    ("64 KiB", 64 << 10, 1_000, 2_000),
+    ("1 MiB", 1 << 20, 100, 200),
+];
 
 /// One end of either kind.
 trait End: Sized {

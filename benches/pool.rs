@@ -1,14 +1,14 @@
 //! Pools against the same numbers moved by hand through shared memory.
 //!
-//! By hand: processes forked once, a ring of tasks from which each takes the next number with one atomic
-//! addition, and a ring of results for each process; who finds nothing yields. No death is noticed, no
-//! function is named, nothing is ever longer than a word: what a pool adds is what the ratio shows. For
+//! By hand: processes forked once, a ring of tasks and a ring of results, each under a robust lock; who
+//! finds nothing yields. No death is noticed, no function is named, nothing is ever longer than a word,
+//! nobody sleeps: what a pool adds is what the ratio shows. For
 //! `apply` it is two pipes. Starting and stopping is held against `fork` or `fork` and `exec` of
 //! as many processes that end at once.
 
 mod support;
 
-use multiproc::{Pool, Shared, StartMethod};
+use multiproc::{Pool, RawLock, Shared, StartMethod};
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -26,108 +26,102 @@ fn square(n: u64) -> u64 {
 }
 
 multiproc::shared! {
-    /// Numbers on their way; zero is an empty slot.
+    /// Numbers on their way.
     struct Ring {
-        next: AtomicU64,
-        _apart: [AtomicU64; 7],
+        lock: RawLock,
+        put: AtomicU64,
+        taken: AtomicU64,
         slots: [AtomicU64; SLOTS],
     }
 
     struct Rings {
         tasks: Ring,
-        results: [Ring; WORKERS],
+        results: Ring,
     }
 }
 
 impl Ring {
-    const NEW: Ring = Ring {
-        next: AtomicU64::new(0),
-        _apart: [const { AtomicU64::new(0) }; 7],
-        slots: [const { AtomicU64::new(0) }; SLOTS],
-    };
+    const fn new() -> Ring {
+        Ring {
+            lock: RawLock::new(),
+            put: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            slots: [const { AtomicU64::new(0) }; SLOTS],
+        }
+    }
 
-    fn put(&self, at: u64, value: u64) {
-        let slot = &self.slots[at as usize % SLOTS];
-        while slot.load(Ordering::Acquire) != 0 {
+    fn try_put(&self, value: u64) -> bool {
+        let _guard = self.lock.acquire().expect("a lock");
+        let put = self.put.load(Ordering::Relaxed);
+        if put - self.taken.load(Ordering::Relaxed) == SLOTS as u64 {
+            return false;
+        }
+        self.slots[put as usize % SLOTS].store(value, Ordering::Relaxed);
+        self.put.store(put + 1, Ordering::Relaxed);
+        true
+    }
+
+    fn try_take(&self) -> Option<u64> {
+        let _guard = self.lock.acquire().expect("a lock");
+        let taken = self.taken.load(Ordering::Relaxed);
+        if taken == self.put.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.taken.store(taken + 1, Ordering::Relaxed);
+        Some(self.slots[taken as usize % SLOTS].load(Ordering::Relaxed))
+    }
+
+    fn put(&self, value: u64) {
+        while !self.try_put(value) {
             std::thread::yield_now();
         }
-        slot.store(value, Ordering::Release);
     }
 
-    fn take(&self, at: u64) -> u64 {
-        let slot = &self.slots[at as usize % SLOTS];
+    fn take(&self) -> u64 {
         loop {
-            match slot.load(Ordering::Acquire) {
-                0 => std::thread::yield_now(),
-                value => {
-                    slot.store(0, Ordering::Release);
-                    return value;
-                }
+            match self.try_take() {
+                Some(value) => return value,
+                None => std::thread::yield_now(),
             }
         }
-    }
-
-    fn try_take(&self, at: u64) -> Option<u64> {
-        let slot = &self.slots[at as usize % SLOTS];
-        let value = slot.load(Ordering::Acquire);
-        (value != 0).then(|| slot.store(0, Ordering::Release)).map(|()| value)
     }
 }
 
 /// Worker processes by hand.
 struct Bare {
     rings: Shared<Rings>,
-    put: u64,
-    taken: [u64; WORKERS],
     workers: Vec<libc::pid_t>,
 }
 
 impl Bare {
     fn new() -> Bare {
-        let rings = Rings { tasks: Ring::NEW, results: [const { Ring::NEW }; WORKERS] };
-        let rings = Shared::new(rings).expect("memory");
-        let workers = (0..WORKERS).map(|worker| fork(|| Bare::work(&rings, worker))).collect();
-        Bare { rings, put: 0, taken: [0; WORKERS], workers }
+        let rings =
+            Shared::new(Rings { tasks: Ring::new(), results: Ring::new() }).expect("memory");
+        let workers = (0..WORKERS).map(|_| fork(|| Bare::work(&rings))).collect();
+        Bare { rings, workers }
     }
 
-    fn work(rings: &Rings, worker: usize) {
-        let results = &rings.results[worker];
-        for done in 0.. {
-            let task = rings.tasks.take(rings.tasks.next.fetch_add(1, Ordering::Relaxed));
-            if task == STOP {
-                return;
-            }
-            results.put(done, square(black_box(task)));
-        }
-    }
-
-    fn hand_out(&mut self, task: u64) {
-        self.rings.tasks.put(self.put, task);
-        self.put += 1;
-    }
-
-    fn collect(&mut self) -> usize {
-        let mut collected = 0;
-        for worker in 0..WORKERS {
-            while let Some(value) = self.rings.results[worker].try_take(self.taken[worker]) {
-                black_box(value);
-                self.taken[worker] += 1;
-                collected += 1;
+    fn work(rings: &Rings) {
+        loop {
+            match rings.tasks.take() {
+                STOP => return,
+                task => rings.results.put(square(black_box(task))),
             }
         }
-        collected
     }
 
-    fn map(&mut self, tasks: usize) {
+    fn map(&self, tasks: usize) {
         let (mut out, mut back) = (0, 0);
         while back < tasks {
-            while out < tasks && out - back < SLOTS / 2 {
-                self.hand_out(out as u64 + 1);
+            while out < tasks && out - back < SLOTS / 2 && self.rings.tasks.try_put(out as u64) {
                 out += 1;
             }
-            match self.collect() {
-                0 => std::thread::yield_now(),
-                more => back += more,
+            match self.rings.results.try_take() {
+                Some(value) => {
+                    black_box(value);
+                    back += 1;
+                }
+                None => std::thread::yield_now(),
             }
         }
     }
@@ -135,7 +129,7 @@ impl Bare {
 
 impl Drop for Bare {
     fn drop(&mut self) {
-        (0..WORKERS).for_each(|_| self.hand_out(STOP));
+        (0..WORKERS).for_each(|_| self.rings.tasks.put(STOP));
         self.workers.iter().for_each(|&worker| wait_for(worker));
     }
 }
@@ -168,31 +162,34 @@ fn pool(method: StartMethod, workers: usize) -> Pool {
 
 fn small_tasks() {
     let pool = pool(StartMethod::Fork, WORKERS);
-    let mut bare = Bare::new();
+    let bare = Bare::new();
     let tasks = scaled(200_000);
     let check =
         |sum: u64| assert_eq!(sum, (0..tasks as u64).map(square).fold(0, u64::wrapping_add));
     let sum = |values: Vec<u64>| values.into_iter().fold(0, u64::wrapping_add);
-    let mut by_hand = || per_operation(tasks, || bare.map(tasks));
+    let by_hand = || per_operation(tasks, || bare.map(tasks));
     let chunk_1 = || {
         per_operation(tasks, || check(sum(pool.map_chunks(square, 0..tasks as u64, 1).unwrap())))
     };
-    compare("map, chunk 1", 2.5, chunk_1, &mut by_hand, repeats());
+    compare("map, chunk 1", 2.5, chunk_1, &by_hand, repeats());
     let unordered = || {
         per_operation(tasks, || {
             let results = pool.imap_unordered(square, 0..tasks as u64).map(Result::unwrap);
             check(results.fold(0, u64::wrapping_add));
         })
     };
-    compare("imap_unordered, chunk 1", 3.0, unordered, &mut by_hand, repeats());
+    compare("imap_unordered, chunk 1", 3.0, unordered, &by_hand, repeats());
     let many = scaled(4_000_000);
     let total = (0..many as u64).map(square).fold(0, u64::wrapping_add);
     let default = || {
         per_operation(many, || assert_eq!(sum(pool.map(square, 0..many as u64).unwrap()), total))
     };
     // The target is 20 ns; the limit here is the same work without any process.
-    let alone =
-        || per_operation(many, || drop(black_box(sum((0..many as u64).map(square).collect()))));
+    let alone = || {
+        per_operation(many, || {
+            black_box(sum((0..many as u64).map(square).collect()));
+        })
+    };
     compare("map, default chunk", f64::INFINITY, default, alone, repeats());
     let megabyte = vec![1u8; 1 << 20];
     let rounds = scaled(200);

@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release --example tour`
 
-use mp::{Array, Connection, Error, Lock, Object, Pool, Process, Queue, Value};
+use mp::manager::{DictProxy, ListProxy};
+use mp::{Array, Connection, Error, Lock, Manager, Object, Pool, Process, Queue, Value};
 use multiproc as mp;
 use std::io::{self, Write};
 use std::thread;
@@ -43,6 +44,12 @@ fn main() -> mp::Result<()> {
     Process::new(negate, (number.clone(), array.clone())).start()?.join()??;
     println!("{:?}", number.get()?);
     println!("{:?}", array.to_vec()?);
+
+    heading("a server with a dict and a list");
+    let manager = Manager::start()?;
+    let (dict, list) = (manager.dict()?, manager.list(0..10)?);
+    Process::new(fill_and_turn, (dict.clone(), list.clone())).start()?.join()??;
+    println!("{dict}\n{list}");
 
     heading("a pool of workers");
     pool_of_four()
@@ -92,6 +99,13 @@ fn negate(number: Value<f64>, array: Array<i32>) -> mp::Result<()> {
         *item = -*item;
     }
     Ok(())
+}
+
+fn fill_and_turn(dict: DictProxy<Object, Object>, list: ListProxy<i32>) -> mp::Result<()> {
+    dict.insert(0.25.into(), Object::None)?;
+    dict.insert(1.into(), "1".into())?;
+    dict.insert("2".into(), 2.into())?;
+    list.reverse()
 }
 
 fn square(n: u64) -> u64 {

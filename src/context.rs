@@ -1,5 +1,6 @@
 //! The library bound to one start method.
 
+use crate::manager::{Manager, ManagerBuilder};
 use crate::pool::{Pool, PoolBuilder};
 use crate::{Decode, Encode, Process, StartMethod, Target};
 
@@ -50,6 +51,11 @@ impl Context {
         R: Encode + Decode + 'static,
     {
         Process::new(f, arguments).start_method(self.method)
+    }
+
+    /// As [`Manager::builder`], for a server that is started by this context's method.
+    pub fn manager(self) -> ManagerBuilder {
+        Manager::builder().start_method(self.method)
     }
 
     /// As [`Pool::builder`], for workers that are started by this context's method.

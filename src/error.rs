@@ -152,6 +152,25 @@ pub enum Error {
         /// What it did.
         reason: Cow<'static, str>,
     },
+    /// The manager has no such object (any more): its last reference was given back.
+    NoSuchObject,
+    /// The manager's object has no method that is exported under this name.
+    NotExported {
+        /// The object's type.
+        object: Cow<'static, str>,
+    },
+    /// The proxy is of another interface than the manager's object.
+    InterfaceMismatch {
+        /// What the proxy was made for.
+        expected: String,
+        /// What the object has.
+        found: String,
+    },
+    /// Processes that have ended since took items and never said that these are done.
+    ItemsLost {
+        /// How many items.
+        items: u64,
+    },
 }
 
 impl Error {
@@ -257,6 +276,14 @@ impl fmt::Display for Error {
             Error::Overflow { what } => write!(f, "too many {what}"),
             Error::BrokenBarrierError { cause } => write!(f, "barrier is broken: {cause}"),
             Error::AuthenticationError { reason } => write!(f, "authentication failed: {reason}"),
+            Error::NoSuchObject => f.write_str("the manager has no such object"),
+            Error::NotExported { object } => write!(f, "{object} exports no such method"),
+            Error::InterfaceMismatch { expected, found } => {
+                write!(f, "the proxy is for {expected}, the object is {found}")
+            }
+            Error::ItemsLost { items } => {
+                write!(f, "{items} items were taken by processes that ended before these were done")
+            }
         }
     }
 }

@@ -34,11 +34,12 @@
 //! | for | there is |
 //! |---|---|
 //! | processes | [`Process`], [`Child`], [`StartMethod`], [`current_process`], [`parent_process`], [`at_exit`] |
+//! | objects behind a socket | [`Manager`], [`manager`], [`managed!`] |
 //! | workers | [`Pool`], [`AsyncResult`], [`Imap`] |
 //! | messages | [`Queue`], [`Connection`], [`pipe`], [`wait`] |
 //! | strangers and other programs | [`Listener`], [`Client`], [`Address`], Python among them |
 //! | turns | [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`] |
-//! | shared memory | [`Value`], [`Array`], [`Shared`], [`Region`], [`SharedBytes`] |
+//! | shared memory | [`Value`], [`Array`], [`RawValue`], [`RawArray`], [`Shared`], [`Region`], [`SharedBytes`] |
 //! | memory with a name | [`SharedMemory`], [`ShareableList`] |
 //! | values as bytes | [`Encode`], [`Decode`], [`message!`], [`Object`] |
 //!
@@ -59,6 +60,7 @@ mod connection;
 mod context;
 mod error;
 mod log;
+pub mod manager;
 pub mod pool;
 pub mod process;
 mod queue;
@@ -78,6 +80,7 @@ pub use connection::{
 pub use context::Context;
 pub use error::{Error, Result};
 pub use log::{Level, Record, log_to_stderr, set_logger};
+pub use manager::{Manager, ManagerBuilder, PythonManager};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
     ActiveChild, AuthKey, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process,
@@ -85,10 +88,13 @@ pub use process::{
     available_cpus, cpu_count, current_process, exit, init, parent_process, set_forkserver_preload,
     set_start_method, start_method,
 };
-pub use queue::{Builder as QueueBuilder, Iter as QueueIter, Queue};
+pub use queue::{
+    Builder as QueueBuilder, Iter as QueueIter, JoinableQueue, Queue, Receiver, Sender,
+    SimpleQueue, bounded_channel, channel,
+};
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
 pub use shared_memory::{ShareableIter, ShareableList, SharedMemory, SharedMemoryManager};
-pub use sharedctypes::{Array, ArrayGuard, Value, ValueGuard};
+pub use sharedctypes::{Array, ArrayGuard, RawArray, RawValue, Value, ValueGuard};
 pub use sync::{
     Barrier, BarrierBreak, BarrierBuilder, BoundedSemaphore, Condition, ConditionGuard, Event,
     Lock, LockGuard, Permit, RLock, RLockGuard, RawSemaphore, Semaphore,

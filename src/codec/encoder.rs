@@ -47,6 +47,25 @@ pub trait Encode {
             }
         }
     }
+
+    /// What `encode_slice` would append, if it lies in memory already.
+    #[doc(hidden)]
+    #[inline]
+    fn slice_at_hand(_items: &[Self]) -> Option<&[u8]>
+    where
+        Self: Sized,
+    {
+        None
+    }
+
+    /// What `encode` would append, if it lies in memory already: bytes, and before them perhaps a length.
+    ///
+    /// Who has it can copy it to where the message goes, without a buffer in between.
+    #[doc(hidden)]
+    #[inline]
+    fn at_hand(&self) -> Option<(Option<u64>, &[u8])> {
+        None
+    }
 }
 
 /// Takes the bytes and descriptors of a message as it is encoded.

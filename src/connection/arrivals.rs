@@ -5,11 +5,21 @@
 //! So what is known of descriptors is the span of the stream that the read brought, and they belong to
 //! the first message in it that says it has some.
 
+use crate::sys::limits::{Resource, soft_limit};
 use crate::{Error, Result};
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+
+/// So many may be held before the limit is looked up.
+const FEW: usize = 256;
+
+/// Half of the descriptors that this process may have.
+fn most_held() -> usize {
+    let limit = soft_limit(Resource::OpenFiles).ok().flatten().unwrap_or(u64::MAX);
+    usize::try_from(limit / 2).unwrap_or(usize::MAX)
+}
 
 /// The descriptors that were received and not taken yet, in the order of the stream.
 #[derive(Debug, Default)]
@@ -35,11 +45,23 @@ impl Arrivals {
     }
 
     /// Files what [`incoming`](Self::incoming) holds under the bytes it came with.
-    pub(super) fn note(&mut self, span: Range<u64>, lost: bool) {
+    ///
+    /// What is held for messages that are still on their way is at most half of what this process may
+    /// open: no peer can keep it from opening files by a message that never ends. More is closed.
+    pub(super) fn note(&mut self, span: Range<u64>, mut lost: bool) {
+        if self.held() > FEW && self.held() > most_held() {
+            lost |= !self.incoming.is_empty();
+            self.incoming.clear();
+        }
         if lost || !self.incoming.is_empty() {
             let fds = self.incoming.drain(..).collect();
             self.batches.push_back(Batch { span, fds, lost });
         }
+    }
+
+    /// How many descriptors are waiting to be taken.
+    fn held(&self) -> usize {
+        self.batches.iter().map(|batch| batch.fds.len()).sum()
     }
 
     pub(super) fn push(&mut self, batch: Batch) {

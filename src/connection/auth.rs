@@ -28,14 +28,14 @@ const OLD_LEN: usize = 20;
 
 /// A secret, overwritten when it is dropped.
 #[derive(Clone)]
-pub(super) struct Key(Vec<u8>);
+pub(crate) struct Key(Vec<u8>);
 
 impl Key {
-    pub(super) fn new(bytes: impl Into<Vec<u8>>) -> Key {
+    pub(crate) fn new(bytes: impl Into<Vec<u8>>) -> Key {
         Key(bytes.into())
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
@@ -54,10 +54,10 @@ impl fmt::Debug for Key {
 
 /// What a side knows and allows.
 #[derive(Clone, Debug)]
-pub(super) struct Secret {
-    pub(super) key: Key,
+pub(crate) struct Secret {
+    pub(crate) key: Key,
     /// Whether a peer that only knows MD5 is good enough.
-    pub(super) legacy_md5: bool,
+    pub(crate) legacy_md5: bool,
 }
 
 impl Secret {
@@ -104,7 +104,7 @@ impl Secret {
 }
 
 /// A handshake on its way, which may be left and taken up again.
-pub(super) struct Handshake {
+pub(crate) struct Handshake {
     secret: Secret,
     /// What is to be sent before the next step.
     outgoing: Option<Vec<u8>>,
@@ -132,7 +132,7 @@ enum Step {
 
 impl Handshake {
     /// The accepting side's: deliver, then answer.
-    pub(super) fn accepting(secret: Secret) -> Handshake {
+    pub(crate) fn accepting(secret: Secret) -> Handshake {
         Handshake::new(secret, Step::Deliver, true)
     }
 
@@ -159,7 +159,7 @@ impl Handshake {
     ///
     /// Before the peer is known, no descriptor is taken from it, and nothing is read that follows the
     /// handshake.
-    pub(super) fn advance(&mut self, connection: &Connection, deadline: Deadline) -> Result<()> {
+    pub(crate) fn advance(&mut self, connection: &Connection, deadline: Deadline) -> Result<()> {
         connection.set_strict(true);
         while self.outgoing.is_some() || !matches!(self.step, Step::Done) {
             if let Some(message) = &self.outgoing {

@@ -62,7 +62,7 @@ crate::__message! {
 
 impl Peers {
     /// Whether `peer` may come in; one without credentials came over TCP, where no user is known.
-    pub(super) fn allow(&self, peer: &Peer) -> bool {
+    pub(crate) fn allow(&self, peer: &Peer) -> bool {
         let Some(credentials) = peer.credentials else { return true };
         match self {
             Peers::SameUser => credentials.uid == listen::effective_user(),

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A socket's file, removed when it is dropped by the process that made it.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and number of the file.
     identity: (u64, u64),
@@ -48,14 +48,14 @@ fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
 
 /// A socket that listens, and where.
 #[derive(Debug)]
-pub(super) struct Bound {
-    pub(super) socket: OwnedFd,
-    pub(super) address: Address,
-    pub(super) file: Option<SocketFile>,
+pub(crate) struct Bound {
+    pub(crate) socket: OwnedFd,
+    pub(crate) address: Address,
+    pub(crate) file: Option<SocketFile>,
 }
 
 /// Makes a socket that listens at `address`.
-pub(super) fn bind(address: Address, backlog: i32) -> Result<Bound> {
+pub(crate) fn bind(address: Address, backlog: i32) -> Result<Bound> {
     let bound = match address {
         Address::Unix(path) => bind_path(path)?,
         Address::Abstract(name) if name.is_empty() => bind_any_name()?,

@@ -141,7 +141,7 @@ impl Core {
             let (soft, hard) = (self.terms.soft_timeout, self.terms.task_timeout);
             if is_over(hard) {
                 state.strike(index, task, SIGKILL, Verdict::TimedOut);
-            } else if is_over(soft) {
+            } else if is_over(soft) && !slot.is_doomed() {
                 state.strike(index, task, SIGTERM, Verdict::TimedOut);
             }
             let left =

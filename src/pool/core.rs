@@ -40,6 +40,8 @@ pub(crate) struct Core {
     pub(super) epoll: Epoll,
     /// The process whose pool it is: a fork of that one has a copy that it cannot use.
     creator: u32,
+    /// A deadline long past, which spares a look at the clock.
+    past: Deadline,
     /// How many tasks were put or wait to be, whose jobs were told nothing.
     outstanding: AtomicUsize,
     /// How many threads sleep until something changes. Counted up under the state's lock before the last
@@ -57,6 +59,8 @@ pub(super) struct State {
     pub(super) crew: Crew,
     /// The thread that looks after the pool.
     attended: Option<ThreadId>,
+    /// The buffer for results that the last who attended left behind.
+    buffer: Payload,
     pub(super) ledger: Ledger,
     /// Tasks to be put again, for which the ring had no room when their worker died.
     pub(super) backlog: Vec<Pending>,
@@ -82,12 +86,13 @@ impl Core {
     pub(crate) fn new(plan: Plan, terms: Terms) -> Result<Core> {
         let epoll = Epoll::new().map_err(Error::os("epoll_create1"))?;
         // Every ring is told once, so nobody has to make the bell silent.
-        epoll.add_edge(plan.results.bell(), RESULTS).map_err(Error::os("epoll_ctl"))?;
+        epoll.add_edge(plan.results.bell()?, RESULTS).map_err(Error::os("epoll_ctl"))?;
         let state = State {
             phase: Phase::Running,
             failure: None,
             crew: Crew::new(),
             attended: None,
+            buffer: Payload::default(),
             ledger: Ledger::default(),
             backlog: Vec::new(),
             bereaved: Vec::new(),
@@ -101,6 +106,7 @@ impl Core {
             terms,
             epoll,
             creator: sys::process::id(),
+            past: Deadline::now(),
             outstanding: AtomicUsize::new(0),
             sleepers: AtomicUsize::new(0),
             state: Mutex::new(state),
@@ -183,7 +189,7 @@ impl Core {
             if state.phase != Phase::Running {
                 return Err(state.why_over().error());
             }
-            match self.plan.tasks.put(task, Deadline::now()) {
+            match self.plan.tasks.put(task, self.past) {
                 Ok(number) => {
                     let retries = self.terms.retries;
                     let again = (retries > 0).then(|| std::mem::take(task));
@@ -218,14 +224,15 @@ impl Core {
         loop {
             if state.attended.is_none() {
                 state.attended = Some(me);
+                let buffer = std::mem::take(&mut state.buffer);
                 drop(state);
-                let _attendance = Attendance(self);
-                return self.look_after(deadline, &mut done);
+                let mut attendance = Attendance { core: self, buffer };
+                return self.look_after(&mut attendance.buffer, deadline, &mut done);
             }
             if state.attended == Some(me) {
                 // A callback or a decoder, called by this very thread while it attends.
                 drop(state);
-                return self.look_after(deadline, &mut done);
+                return self.look_after(&mut Payload::default(), deadline, &mut done);
             }
             // Counted first: who delivers looks for sleepers after it has delivered, so it sees this one
             // or this one sees what was delivered.
@@ -266,16 +273,21 @@ impl Core {
         }
     }
 
-    /// What the one thread that attends does.
-    fn look_after(&self, deadline: Deadline, done: &mut impl FnMut() -> bool) -> Result<bool> {
-        let mut message = Payload::default();
+    /// What the one thread that attends does; `buffer` is for results.
+    fn look_after(
+        &self,
+        buffer: &mut Payload,
+        deadline: Deadline,
+        done: &mut impl FnMut() -> bool,
+    ) -> Result<bool> {
         let mut ready = Vec::new();
         if done() {
             return Ok(true);
         }
         loop {
-            while self.receive(&mut message)? {
+            while self.receive(buffer)? {
                 if done() {
+                    self.receive_more(buffer);
                     return Ok(true);
                 }
             }
@@ -306,9 +318,16 @@ impl Core {
         }
     }
 
+    /// Takes in what else is here, so that each result does not cost an attendance of its own.
+    fn receive_more(&self, buffer: &mut Payload) {
+        const SOME: usize = 64;
+        // What goes wrong here is for the next one who attends to find.
+        (0..SOME).take_while(|_| matches!(self.receive(buffer), Ok(true))).for_each(drop);
+    }
+
     /// Takes a result off the ring and delivers it; false if there is none.
     pub(super) fn receive(&self, message: &mut Payload) -> Result<bool> {
-        match self.plan.results.get(message, Deadline::now(), |_| ()) {
+        match self.plan.results.get(message, self.past, |_| ()) {
             Ok(_) => {}
             Err(Error::Empty | Error::Closed) => return Ok(false),
             Err(error) => return Err(error),
@@ -369,12 +388,22 @@ impl Core {
 }
 
 /// Ends the attendance of the thread that has it, also when that panics.
-struct Attendance<'a>(&'a Core);
+struct Attendance<'a> {
+    core: &'a Core,
+    buffer: Payload,
+}
 
 impl Drop for Attendance<'_> {
     fn drop(&mut self) {
-        self.0.state().attended = None;
-        self.0.tell();
+        /// A buffer that has grown beyond this is not kept.
+        const KEPT: usize = 1 << 20;
+        let mut state = self.core.state();
+        state.attended = None;
+        if self.buffer.bytes.capacity() <= KEPT {
+            state.buffer = std::mem::take(&mut self.buffer);
+        }
+        drop(state);
+        self.core.tell();
     }
 }
 

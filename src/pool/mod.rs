@@ -126,7 +126,7 @@ impl Pool {
 
     /// Runs `f` on every item, and gives the results in order.
     ///
-    /// The items go out in chunks, by default as many as make four for each worker.
+    /// The items go out in chunks: four for each worker, or more where those would be very long.
     ///
     /// # Blocking
     /// Until everything is done.
@@ -231,6 +231,8 @@ impl Pool {
 
     /// The items, and how many of them make a chunk: as Python has it.
     fn chunks<T>(&self, items: impl IntoIterator<Item = T>) -> (impl Iterator<Item = T>, usize) {
+        /// More in a chunk saves nothing more, and costs memory that is not in any cache.
+        const MOST: usize = 8192;
         let items = items.into_iter();
         let (listed, items) = match items.size_hint() {
             (least, Some(most)) if least == most => (least, Items::Counted(items)),
@@ -239,7 +241,7 @@ impl Pool {
                 (items.len(), Items::Listed(items.into_iter()))
             }
         };
-        (items, listed.div_ceil(4 * self.core.processes()).max(1))
+        (items, listed.div_ceil(4 * self.core.processes()).clamp(1, MOST))
     }
 
     /// [`map`](Self::map) that does not wait: the result is taken from what it gives.

@@ -79,7 +79,11 @@ impl Slot {
         // AcqRel: pairs with `release`, either side of which comes first. Twice is once.
         let doom =
             self.claim.compare_exchange(claim, claim | DOOMED, Ordering::AcqRel, Ordering::Acquire);
-        matches!(doom, Ok(_)) || doom == Err(claim | DOOMED)
+        doom.is_ok() || doom == Err(claim | DOOMED)
+    }
+
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.claim.load(Ordering::Relaxed) & DOOMED != 0
     }
 
     /// For the next worker.

@@ -1,12 +1,15 @@
 //! Getting: look, copy out, then the head.
 
+use super::batch::Batch;
+use super::cursor::Mark;
 use super::ring::Inner;
-use super::state::{Frame, Mark};
-use super::store::SMALL;
+use super::state::Frame;
+use super::store::{SMALL, Stretch};
 use crate::codec::Payload;
 use crate::region::RawLockGuard;
+use crate::sys;
 use crate::sys::time::{Deadline, monotonic};
-use crate::{Error, Result, sys};
+use crate::{Error, Result};
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,9 +21,9 @@ const IDLE: Duration = Duration::from_millis(20);
 const SELDOM: Duration = Duration::from_millis(100);
 
 /// The message at the head.
-struct Found {
+struct Found<'a> {
     frame: Frame,
-    class: u64,
+    stretch: Stretch<'a>,
     /// Where its frame is in the class.
     at: u64,
     /// The head behind it.
@@ -56,12 +59,60 @@ impl Inner {
         deadline: Deadline,
         claim: impl FnOnce(u64),
     ) -> Result<u64> {
-        let turn = self.turn(&self.state().consumer.turn, deadline, || Ok(self.len()? == 0))?;
-        let Some(turn) = turn else { return Err(self.nothing()) };
+        let turn = self.consumers_turn(deadline)?;
         self.settle_consumer(&turn);
         let tail = self.await_item(self.state().head.read(), deadline)?;
         // Read again: while it waited it may have moved to another segment.
         self.take(self.state().head.read(), tail, message, claim)
+    }
+
+    /// Takes the first message, waiting for it, and as many of those behind it as are there and fit `batch`.
+    pub(super) fn get_many(&self, batch: &mut Batch, deadline: Deadline) -> Result<()> {
+        debug_assert!(!self.crowd, "a crowd takes one at a time");
+        batch.clear();
+        let turn = self.consumers_turn(deadline)?;
+        self.settle_consumer(&turn);
+        self.await_item(self.state().head.read(), deadline)?;
+        // The tail that was enough for one may be an old one.
+        let tail = self.look_at_tail()?;
+        let mut head = self.step_over(self.state().head.read(), tail)?;
+        let items = tail.items.wrapping_sub(head.items);
+        while batch.has_room() && (batch.count() as u64) < items {
+            match self.add_to(batch, head, tail) {
+                Ok(Some(next)) => head = next,
+                Ok(None) => break,
+                // What is before it can be had.
+                Err(_) if batch.count() > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.publish_head(head)?;
+        let _ = self.side.forget_many(batch);
+        let _ = self.tidy(head, tail);
+        Ok(())
+    }
+
+    /// Copies the message at `head` out behind those that are in `batch`; `None` at a segment's end.
+    fn add_to(&self, batch: &mut Batch, head: Mark, tail: Mark) -> Result<Option<Mark>> {
+        let at_end = head.segment != tail.segment
+            && self.segment(head.segment.wrapping_add(1)).0 == head.position;
+        if at_end {
+            return Ok(None);
+        }
+        let found = self.find(head, tail)?;
+        if found.frame.fds > 0 && batch.count() > 0 {
+            // Its descriptors are behind those of a message that is not taken yet.
+            return Ok(None);
+        }
+        self.copy_out(&found, batch.payload())?;
+        batch.end_message();
+        Ok(Some(found.next))
+    }
+
+    #[inline]
+    fn consumers_turn(&self, deadline: Deadline) -> Result<RawLockGuard<'_>> {
+        let turn = self.turn(&self.state().consumer.turn, deadline, || Ok(self.len()? == 0))?;
+        turn.ok_or_else(|| self.nothing())
     }
 
     /// A crowd's consumers have the turn only while they look and take.
@@ -73,9 +124,7 @@ impl Inner {
     ) -> Result<u64> {
         loop {
             if self.len()? > 0 {
-                let turn =
-                    self.turn(&self.state().consumer.turn, deadline, || Ok(self.len()? == 0))?;
-                let Some(turn) = turn else { return Err(self.nothing()) };
+                let turn = self.consumers_turn(deadline)?;
                 self.settle_consumer(&turn);
                 let head = self.state().head.read();
                 if let Some(tail) = self.look_for_item(head)? {
@@ -92,17 +141,24 @@ impl Inner {
     }
 
     /// Clears up behind a consumer that was killed in its turn.
+    #[inline]
     pub(super) fn settle_consumer(&self, turn: &RawLockGuard<'_>) {
         if turn.owner_died() {
-            self.state().consumer.seen.store(Mark::default());
-            // It may have been about to leave a segment. What is wrong here is found again by whoever
-            // takes a message.
-            let tail = self.look_at_tail();
-            let _ = tail.and_then(|tail| self.step_over(self.state().head.read(), tail));
+            self.clear_up_behind_consumer();
         }
     }
 
+    #[cold]
+    fn clear_up_behind_consumer(&self) {
+        self.state().consumer.seen.store(Mark::default());
+        // It may have been about to leave a segment. What is wrong here is found again by whoever takes a
+        // message.
+        let tail = self.look_at_tail();
+        let _ = tail.and_then(|tail| self.step_over(self.state().head.read(), tail));
+    }
+
     /// A tail behind `head`, if there is an item.
+    #[inline]
     fn look_for_item(&self, head: Mark) -> Result<Option<Mark>> {
         let seen = &self.state().consumer.seen;
         let mut tail = seen.load();
@@ -114,43 +170,63 @@ impl Inner {
     }
 
     /// Waits for an item, for who has the turn; says where the tail is.
+    #[inline]
     fn await_item(&self, head: Mark, deadline: Deadline) -> Result<Mark> {
-        let items = &self.state().items;
-        let mut idle = false;
+        match self.look_for_item(head)? {
+            Some(tail) => Ok(tail),
+            None => self.sleep_for_item(head, deadline),
+        }
+    }
+
+    fn sleep_for_item(&self, head: Mark, deadline: Deadline) -> Result<Mark> {
+        let (mut idle, mut rings) = (false, 0);
         loop {
+            self.sweep_if_empty()?;
+            let passed = deadline.has_passed();
+            let armed = if passed && !self.is_watched() { None } else { self.arm_bells(head)? };
+            // Looked at after the arming, which finds whoever publishes meanwhile or is found by him, and
+            // before the item: nothing is put after either.
+            let closed = self.state().is_closed();
+            let left = self.is_left(&self.writers)?;
             if let Some(tail) = self.look_for_item(head)? {
                 return Ok(tail);
             }
-            self.sweep_if_empty()?;
-            if deadline.has_passed() && !self.state().is_closed() {
-                return Err(Error::Empty);
+            match (closed, left, passed) {
+                (true, _, _) => return Err(Error::Closed),
+                (_, true, _) => return Err(Error::Disconnected),
+                (_, _, true) => return Err(Error::Empty),
+                _ => {}
             }
-            // Whoever was to publish when this one woke is finished once the gate is open, or known to be
-            // dead.
-            let gate = self.items_gate()?;
-            if self.state().tail.read().items > head.items {
-                continue;
-            }
-            if self.state().is_closed() {
-                return Err(Error::Closed);
-            }
-            items.sleepers.store(1, Ordering::Relaxed);
-            drop(gate);
+            let Some(bell) = armed else { continue };
             let large = !idle && self.is_large(self.state().head.read());
             let until = if large { deadline.min(Deadline::after(IDLE)) } else { deadline };
-            if self.sleep(self.items_bell.as_fd(), until)? {
+            let bell = self.items_bells[bell].as_fd();
+            if self.sleep(bell, &self.writers, until)? {
                 // The bell rings before the tail is published, but hardly so.
-                self.spin(|| Ok(self.look_at_tail()?.items > head.items))?;
-            } else {
-                let gate = self.items_gate()?;
-                items.sleepers.store(0, Ordering::Relaxed);
-                drop(gate);
-                if large {
-                    idle = true;
-                    self.shrink()?;
-                }
+                self.linger(&mut rings, || Ok(self.look_at_tail()?.items > head.items))?;
+            } else if large {
+                idle = true;
+                self.shrink()?;
+            }
+            if let Some(tail) = self.look_for_item(head)? {
+                return Ok(tail);
             }
         }
+    }
+
+    /// Has the next who puts ring one of the bells, makes the other silent and says which is which; `None`
+    /// if there is an item, or the ring is closed. The caller has the consumers' turn.
+    ///
+    /// A bell that was rung is left alone until the other one is armed. So at any time one is armed, or one
+    /// can be heard, or the ring is empty and nobody cares: whoever polls both misses nothing, wherever
+    /// somebody is killed.
+    pub(super) fn arm_bells(&self, head: Mark) -> Result<Option<usize>> {
+        let Some(word) = self.state().tail.arm(false, |tail| tail.items <= head.items)? else {
+            return Ok(None);
+        };
+        let other = self.items_bells[1 - word.bell()].as_fd();
+        sys::fd::drain(other).map_err(Error::os("read"))?;
+        Ok(Some(word.bell()))
     }
 
     /// Sleeps, without the turn, until something was put or the deadline passes (an error, if there is
@@ -158,37 +234,42 @@ impl Inner {
     fn sleep_in_crowd(&self, deadline: Deadline) -> Result<()> {
         let state = self.state();
         let head = self.look_at_head()?;
-        let gate = self.items_gate()?;
-        if state.tail.read().items > head.items {
-            return Ok(());
+        let nothing = || self.look_at_tail().map(|tail| tail.items <= head.items);
+        if deadline.has_passed() && nothing()? {
+            return Err(self.nothing());
         }
-        if state.is_closed() {
-            return Err(Error::Closed);
-        }
-        if deadline.has_passed() {
-            return Err(Error::Empty);
-        }
-        // Only who is counted may take a token: sleepers and tokens together are never fewer than those
-        // who wait.
+        // Counted before the tail is armed, so that whoever finds it armed wakes enough.
         let sleepers = &state.items.sleepers;
-        sleepers.store(sleepers.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
-        drop(gate);
+        sleepers.fetch_add(1, Ordering::SeqCst);
+        if state.tail.arm(true, |tail| tail.items <= head.items)?.is_none() {
+            self.leave_crowd();
+            // Closed is looked at first: nothing is put after that.
+            let closed = state.is_closed();
+            return if closed && nothing()? { Err(Error::Closed) } else { Ok(()) };
+        }
         while !self.take_token() {
             let woken = sys::futex::wait(&state.items.tokens, 0, deadline);
-            if woken.map_err(Error::os("futex"))? {
-                continue;
+            if !woken.map_err(Error::os("futex"))? {
+                self.leave_crowd();
+                break;
             }
-            // Either nobody has counted this sleeper out yet, or the token that did so is there, and whoever
-            // takes it must look once more.
-            let gate = self.items_gate()?;
-            if !self.take_token() {
-                let left = sleepers.load(Ordering::Relaxed).saturating_sub(1);
-                sleepers.store(left, Ordering::Relaxed);
-            }
-            drop(gate);
-            break;
         }
         Ok(())
+    }
+
+    /// Leaves without having been woken: somebody may have counted this sleeper out already, and the
+    /// token that did so is there, or will be.
+    fn leave_crowd(&self) {
+        if !self.take_token() {
+            self.count_out();
+        }
+    }
+
+    /// One sleeper less: says how many there were.
+    pub(super) fn count_out(&self) -> u32 {
+        let sleepers = &self.state().items.sleepers;
+        let less = |n: u32| n.checked_sub(1);
+        sleepers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).unwrap_or(0)
     }
 
     fn take_token(&self) -> bool {
@@ -211,11 +292,11 @@ impl Inner {
     ) -> Result<u64> {
         let head = self.step_over(head, tail)?;
         let found = self.find(head, tail)?;
-        let ticket = self.copy_out(&found, message)?;
+        let with_fds = self.copy_out(&found, message)?;
         claim(head.items);
         self.publish_head(found.next)?;
         // The message is this caller's now: what is wrong with the rest is for the next call to say.
-        if ticket.is_some() {
+        if with_fds {
             let _ = self.side.forget(message.fds.len());
         }
         let _ = self.tidy(found.next, found.tail);
@@ -225,6 +306,7 @@ impl Inner {
     /// Moves `head` out of segments that end where it is, and gives their memory back.
     ///
     /// The memory goes first: once the head is published, a producer may enter the class again.
+    #[inline]
     pub(super) fn step_over(&self, mut head: Mark, tail: Mark) -> Result<Mark> {
         if tail.segment.wrapping_sub(head.segment) >= self.store.count() {
             return Err(Error::corrupt("a queue's segments"));
@@ -242,7 +324,8 @@ impl Inner {
     }
 
     /// The message at `head`, after a look at everything that is believed of it.
-    fn find(&self, head: Mark, tail: Mark) -> Result<Found> {
+    #[inline]
+    fn find(&self, head: Mark, tail: Mark) -> Result<Found<'_>> {
         let (start, class) = self.segment(head.segment);
         let end = match head.segment == tail.segment {
             true => tail.position,
@@ -257,50 +340,53 @@ impl Inner {
             return Err(corrupt());
         }
         let at = self.store.place(class, at)?;
+        let stretch = self.store.stretch(class)?;
         let mut bytes = [0; Frame::LEN];
-        self.store.read(class, at, &mut bytes)?;
+        stretch.read(at, &mut bytes)?;
         let frame = Frame::from_bytes(bytes, head.position)?;
         let stride = frame.stride().filter(|stride| *stride <= held);
         let stride = stride.ok_or_else(|| Error::corrupt("a queue's message"))?;
         let next =
             Mark { position: head.position + stride, items: head.items.wrapping_add(1), ..head };
-        Ok(Found { frame, class, at, next, tail })
+        Ok(Found { frame, stretch, at, next, tail })
     }
 
-    /// Copies a message's bytes and descriptors; says its ticket, if it has any of the latter.
-    fn copy_out(&self, found: &Found, message: &mut Payload) -> Result<Option<u64>> {
-        let mut body = found.at.wrapping_add(Frame::LEN as u64);
-        let mut ticket = None;
-        if found.frame.fds > 0 {
-            let mut bytes = [0; Frame::TICKET as usize];
-            self.store.read(found.class, body, &mut bytes)?;
-            body = body.wrapping_add(Frame::TICKET);
-            ticket = Some(u64::from_le_bytes(bytes));
-        }
+    /// Copies a message's bytes and descriptors out; says whether it has any of the latter.
+    #[inline]
+    fn copy_out(&self, found: &Found<'_>, message: &mut Payload) -> Result<bool> {
+        let body = found.at.wrapping_add(Frame::LEN as u64);
         // Not longer than its class, which is mapped: no more than there is address space for.
         let len = found.frame.len as usize;
-        self.store.append_to(found.class, body, len, &mut message.bytes)?;
-        if let Some(ticket) = ticket {
-            self.side.copy(ticket, found.frame.fds as usize, &mut message.fds)?;
+        if found.frame.fds == 0 {
+            found.stretch.append_to(body, len, &mut message.bytes)?;
+            return Ok(false);
         }
-        Ok(ticket)
+        let mut ticket = [0; Frame::TICKET as usize];
+        found.stretch.read(body, &mut ticket)?;
+        let body = body.wrapping_add(Frame::TICKET);
+        found.stretch.append_to(body, len, &mut message.bytes)?;
+        let ticket = u64::from_le_bytes(ticket);
+        self.side.copy(ticket, found.frame.fds as usize, &mut message.fds)?;
+        Ok(true)
     }
 
     /// Publishes the head, which is what takes a message.
+    #[inline]
     fn publish_head(&self, next: Mark) -> Result<()> {
         let state = self.state();
-        let gate = self.space_gate()?;
-        let asleep = state.space.asleep.load(Ordering::Relaxed) != 0;
-        if asleep && next.reaches(state.space.wanted.load()) {
-            self.wake_producer()?;
-        }
-        state.head.publish(next);
-        drop(gate);
-        Ok(())
+        state.head.publish(next, false, |_| {
+            // The sleeper may change its mind meanwhile, but then it arms the head again.
+            let reached = next.reaches(state.space.wanted.load());
+            if reached {
+                sys::fd::ring(self.space_bell.as_fd()).map_err(Error::os("write"))?;
+            }
+            Ok(!reached)
+        })
     }
 
     /// After a message was taken: leaves its segment if that ended with it, and clears up in a ring that
     /// has run empty.
+    #[inline]
     fn tidy(&self, head: Mark, mut tail: Mark) -> Result<()> {
         if head.items == tail.items {
             // The tail at hand was an old one, perhaps.
@@ -341,13 +427,12 @@ impl Inner {
         let Some(turn) = state.producer.turn.try_acquire()? else { return Ok(()) };
         self.settle_producer(&turn)?;
         let (head, tail) = (state.head.read(), state.tail.read());
-        if head != tail || self.store.reserve(0).is_err() {
+        if head != tail || state.is_closed() || self.store.reserve(0).is_err() {
             return Ok(());
         }
         let next = self.lay_out(tail, 0)?;
-        let gate = self.items_gate()?;
-        state.tail.publish(next);
-        drop(gate);
+        // There is nothing in it that anybody would want to wake for.
+        state.tail.publish(next, false, |_| Ok(true))?;
         let now = monotonic().as_nanos() as u64;
         state.consumer.shrunk.store(now, Ordering::Relaxed);
         self.step_over(head, next).map(drop)

@@ -1,13 +1,15 @@
 //! Putting: room, bytes, then the tail.
 
+use super::cursor::Mark;
+use super::parcel::Parcel;
 use super::ring::Inner;
 use super::side::Side;
-use super::state::{Frame, Mark, SEGMENTS};
+use super::state::{Frame, SEGMENTS};
 use super::store::EAGER;
-use crate::codec::Payload;
 use crate::region::RawLockGuard;
+use crate::sys;
 use crate::sys::time::Deadline;
-use crate::{Error, Result, sys};
+use crate::{Error, Result};
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -41,6 +43,8 @@ enum Room {
 struct Comfort {
     until: Option<Deadline>,
     deadline: Deadline,
+    /// How often the bell rang in the whole of the wait.
+    rings: u32,
 }
 
 impl Comfort {
@@ -60,32 +64,95 @@ struct Last {
 }
 
 impl Inner {
-    pub(super) fn put(&self, message: &Payload, deadline: Deadline) -> Result<u64> {
-        let need = self.need(message)?;
-        let producer = &self.state().producer;
-        let turn = self.turn(&producer.turn, deadline, || self.nobody_can_put())?;
-        let Some(turn) = turn else {
-            return Err(if self.state().is_closed() { Error::Closed } else { Error::Full });
-        };
+    /// Puts a parcel and says its number.
+    pub(super) fn put(&self, parcel: &Parcel<'_>, deadline: Deadline) -> Result<u64> {
+        let need = self.need(parcel)?;
+        let turn = self.producers_turn(deadline)?;
         self.settle_producer(&turn)?;
         let tail = self.state().tail.read();
-        let place = self.make_room(tail, need, deadline)?;
-        let outcome = self.fill(place, need, message, deadline).and_then(|next| {
-            self.publish_tail(next)?;
-            Ok(tail.items)
-        });
+        let next = self.put_behind(tail, tail, need, parcel, deadline)?;
+        self.publish_tail(tail, next)?;
+        Ok(tail.items)
+    }
+
+    /// Puts parcels one behind the other and says how many; all of them, unless the time is over or
+    /// something fails when some are in already.
+    pub(super) fn put_many<'a>(
+        &self,
+        parcels: impl Iterator<Item = Parcel<'a>> + Clone,
+        deadline: Deadline,
+    ) -> Result<usize> {
+        // What can never be put fails before anything is.
+        parcels.clone().try_for_each(|parcel| self.need(&parcel).map(drop))?;
+        let turn = self.producers_turn(deadline)?;
+        self.settle_producer(&turn)?;
+        let first = self.state().tail.read();
+        let mut put = 0;
+        match self.put_each(first, parcels, deadline, &mut put) {
+            Err(error) if put == 0 => Err(error),
+            _ => Ok(put),
+        }
+    }
+
+    /// Puts parcels, and publishes them together as long as there is room without waiting.
+    fn put_each<'a>(
+        &self,
+        mut tail: Mark,
+        parcels: impl Iterator<Item = Parcel<'a>>,
+        deadline: Deadline,
+        put: &mut usize,
+    ) -> Result<()> {
+        let mut next = tail;
+        for parcel in parcels {
+            let need = self.need(&parcel)?;
+            let seen = self.state().producer.seen.load();
+            let fits = matches!(self.room(next, self.last(next)?, seen, need), Ok(Room::Here));
+            if next != tail && !(fits && parcel.fds.is_empty()) {
+                self.publish_tail(tail, next)?;
+                *put += (next.items - tail.items) as usize;
+                tail = next;
+            }
+            next = self.put_behind(tail, next, need, &parcel, deadline)?;
+        }
+        if next != tail {
+            self.publish_tail(tail, next)?;
+            *put += (next.items - tail.items) as usize;
+        }
+        Ok(())
+    }
+
+    fn producers_turn(&self, deadline: Deadline) -> Result<RawLockGuard<'_>> {
+        let turn = self.turn(&self.state().producer.turn, deadline, || self.nobody_can_put())?;
+        let full = || if self.state().is_closed() { Error::Closed } else { Error::Full };
+        turn.ok_or_else(full)
+    }
+
+    /// Makes room behind `next`, which is `tail` or parcels beyond it, fills it and says where the tail
+    /// will be with the parcel.
+    #[inline]
+    fn put_behind(
+        &self,
+        tail: Mark,
+        next: Mark,
+        need: Need,
+        parcel: &Parcel<'_>,
+        deadline: Deadline,
+    ) -> Result<Mark> {
+        let place = self.make_room(next, need, deadline)?;
+        let outcome = self.fill(place, need, parcel, deadline);
         if outcome.is_err() && place.segment != tail.segment {
             self.store.give_back(self.segment(place.segment).1)?;
         }
         outcome
     }
 
-    fn need(&self, message: &Payload) -> Result<Need> {
-        if message.fds.len() > Side::MOST {
+    #[inline]
+    fn need(&self, parcel: &Parcel<'_>) -> Result<Need> {
+        if parcel.fds.len() > Side::MOST {
             let most = Side::MOST;
             return Err(Error::encode(format!("more than {most} descriptors in one message")));
         }
-        let frame = Frame { len: message.bytes.len() as u64, fds: message.fds.len() as u32 };
+        let frame = Frame { len: parcel.len() as u64, fds: parcel.fds.len() as u32 };
         let max = self.store.longest();
         match frame.stride() {
             Some(stride) if stride <= max => Ok(Need { frame, stride }),
@@ -95,24 +162,25 @@ impl Inner {
 
     /// Whether the producer that has the turn waits for room, or the ring is closed.
     fn nobody_can_put(&self) -> Result<bool> {
-        let asleep = self.state().space.asleep.load(Ordering::Relaxed) != 0;
+        let asleep = self.state().head.word().is_armed();
         let full = self.maxsize != 0 && self.len()? >= self.maxsize;
         Ok(asleep || full || self.state().is_closed())
     }
 
     /// Clears up behind a producer that was killed in its turn: what it had in hand, and the pages of a
     /// class that it was about to enter.
+    #[inline]
     pub(super) fn settle_producer(&self, turn: &RawLockGuard<'_>) -> Result<()> {
-        if !turn.owner_died() {
-            return Ok(());
-        }
+        if turn.owner_died() { self.clear_up_behind_producer() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn clear_up_behind_producer(&self) -> Result<()> {
         let state = self.state();
         state.producer.seen.store(Mark::default());
         // A number of nobody, newer than those of the dead: a sweep now takes theirs.
         state.producer.ticket.fetch_add(1, Ordering::Release);
-        let gate = self.space_gate()?;
-        state.space.asleep.store(0, Ordering::Relaxed);
-        drop(gate);
+        state.head.disarm();
         // With the turn in hand no class can be entered; one that is being left is in the chain still or
         // has been given back already.
         let taken = self.taken(self.look_at_head()?, self.state().tail.read())?;
@@ -133,6 +201,7 @@ impl Inner {
         })
     }
 
+    #[inline]
     fn last(&self, tail: Mark) -> Result<Last> {
         let (start, class) = self.segment(tail.segment);
         let len = self.store.len(class)?;
@@ -144,6 +213,7 @@ impl Inner {
 
     /// Waits for room and says where the message goes: at the tail, or at the beginning of the next
     /// segment, which is then prepared.
+    #[inline]
     fn make_room(&self, tail: Mark, need: Need, deadline: Deadline) -> Result<Mark> {
         let last = self.last(tail)?;
         if self.state().is_closed() {
@@ -154,7 +224,11 @@ impl Inner {
         if let Ok(Room::Here) = self.room(tail, last, seen, need) {
             return Ok(tail);
         }
-        let mut comfort = Comfort { until: None, deadline };
+        self.await_room(tail, last, need, deadline)
+    }
+
+    fn await_room(&self, tail: Mark, last: Last, need: Need, deadline: Deadline) -> Result<Mark> {
+        let mut comfort = Comfort { until: None, deadline, rings: 0 };
         loop {
             if self.state().is_closed() {
                 return Err(Error::Closed);
@@ -164,7 +238,9 @@ impl Inner {
             match self.room(tail, last, head, need)? {
                 Room::Here => return Ok(tail),
                 Room::Beyond { class, small, comfort_at } => match comfort.until(PATIENCE) {
-                    Some(until) if !small => self.sleep_for_space(comfort_at, until)?,
+                    Some(until) if !small => {
+                        self.sleep_for_space(comfort_at, until, &mut comfort)?
+                    }
                     _ => return self.enter(tail, class),
                 },
                 Room::None { .. } if self.is_at_end(head, tail) => {
@@ -173,9 +249,9 @@ impl Inner {
                 Room::None { .. } if deadline.has_passed() => return Err(Error::Full),
                 Room::None { exact, comfort_at } => match comfort.until(COMFORT) {
                     Some(until) if comfort_at != exact => {
-                        self.sleep_for_space(comfort_at, until)?
+                        self.sleep_for_space(comfort_at, until, &mut comfort)?
                     }
-                    _ => self.sleep_for_space(exact, deadline)?,
+                    _ => self.sleep_for_space(exact, deadline, &mut comfort)?,
                 },
             }
         }
@@ -199,6 +275,7 @@ impl Inner {
         self.step_over(self.state().head.read(), tail).map(drop)
     }
 
+    #[inline]
     fn room(&self, tail: Mark, last: Last, head: Mark, need: Need) -> Result<Room> {
         let items = tail.items.checked_sub(head.items);
         let from = head.position.max(last.start);
@@ -206,14 +283,21 @@ impl Inner {
         let (Some(items), Some(used)) = (items, used) else {
             return Err(Error::corrupt("a queue's head"));
         };
-        if self.maxsize != 0 && items >= self.maxsize {
+        let full = self.maxsize != 0 && items >= self.maxsize;
+        if !full && last.len - used >= need.stride {
+            return Ok(Room::Here);
+        }
+        self.no_room(tail, last, head, need, full)
+    }
+
+    /// What there is instead of room at the tail.
+    #[cold]
+    fn no_room(&self, tail: Mark, last: Last, head: Mark, need: Need, full: bool) -> Result<Room> {
+        if full {
             let exact = Mark { items: tail.items - self.maxsize + 1, ..Mark::default() };
             let comfort = head.items.saturating_add(self.maxsize / 2);
             let comfort_at = Mark { items: exact.items.max(comfort).min(tail.items), ..exact };
             return Ok(Room::None { exact, comfort_at });
-        }
-        if last.len - used >= need.stride {
-            return Ok(Room::Here);
         }
         let taken = self.taken(head, tail)?;
         if let Some(class) = self.store.next_class(last.class, taken, need.stride) {
@@ -254,28 +338,36 @@ impl Inner {
     }
 
     /// Sends the descriptors and writes the bytes, all of which nobody sees yet; says where the tail goes.
-    fn fill(&self, place: Mark, need: Need, message: &Payload, deadline: Deadline) -> Result<Mark> {
+    #[inline]
+    fn fill(
+        &self,
+        place: Mark,
+        need: Need,
+        parcel: &Parcel<'_>,
+        deadline: Deadline,
+    ) -> Result<Mark> {
         let (start, class) = self.segment(place.segment);
         let at = self.store.place(class, place.position.wrapping_sub(start))?;
-        let mut body = at.wrapping_add(Frame::LEN as u64);
-        self.store.map(class)?;
+        let stretch = self.store.stretch(class)?;
+        let mut front = Front::new(need.frame.to_bytes(place.position));
         if need.frame.fds > 0 {
-            let ticket = self.send(message, place, deadline)?;
-            self.store.write(class, body, &ticket.to_le_bytes())?;
-            body = body.wrapping_add(Frame::TICKET);
+            front.push(self.send(parcel, place, deadline)?.to_le_bytes());
         }
-        self.store.write(class, at, &need.frame.to_bytes(place.position))?;
-        self.store.write(class, body, &message.bytes)?;
+        if let Some(len) = parcel.len {
+            front.push(len.to_le_bytes());
+        }
+        stretch.write(at, front.bytes())?;
+        stretch.write(at.wrapping_add(front.len as u64), parcel.bytes)?;
         let position = place.position.wrapping_add(need.stride);
         Ok(Mark { position, items: place.items.wrapping_add(1), ..place })
     }
 
     /// Sends a message's descriptors under a new ticket.
-    fn send(&self, message: &Payload, place: Mark, deadline: Deadline) -> Result<u64> {
+    fn send(&self, parcel: &Parcel<'_>, place: Mark, deadline: Deadline) -> Result<u64> {
         // Release: pairs with the Acquire of who sweeps. Every ticket before this one is either published
         // or will never be, since its producer's turn is over.
         let ticket = self.state().producer.ticket.fetch_add(1, Ordering::Release).wrapping_add(1);
-        let sent = self.side.send(ticket, &message.fds, deadline, || self.drop_orphans(place));
+        let sent = self.side.send(ticket, parcel.fds, deadline, || self.drop_orphans(place));
         if sent.is_err() {
             // What went before it failed is an orphan like those of the dead.
             self.state().producer.ticket.fetch_add(1, Ordering::Release);
@@ -292,47 +384,76 @@ impl Inner {
                 self.sweep_if_empty()
             }
             None if !self.crowd && self.look_at_head()?.items == place.items => {
-                sys::fd::ring(self.items_bell.as_fd()).map_err(Error::os("write"))
+                self.ring_for_items(self.state().tail.word())
             }
             None => Ok(()),
         }
     }
 
-    /// Publishes the tail behind one more message.
-    fn publish_tail(&self, next: Mark) -> Result<()> {
-        let state = self.state();
-        let gate = self.items_gate()?;
-        if state.is_closed() {
-            return Err(Error::Closed);
+    /// Publishes the tail behind one more message, or several.
+    #[inline]
+    fn publish_tail(&self, tail: Mark, next: Mark) -> Result<()> {
+        let outcome = self.state().tail.publish(next, true, |word| self.wake_consumer(word));
+        if outcome.is_err() && next.segment != tail.segment {
+            self.store.give_back(self.segment(next.segment).1)?;
         }
-        if state.items.sleepers.load(Ordering::Relaxed) != 0 {
-            self.wake_consumer()?;
-        }
-        state.tail.publish(next);
-        drop(gate);
-        Ok(())
+        outcome
     }
 
     /// Sleeps until the head reaches `wanted`, the ring is closed, or the deadline passes; the caller,
     /// who has the producers' turn, looks for itself which.
-    fn sleep_for_space(&self, wanted: Mark, deadline: Deadline) -> Result<()> {
+    fn sleep_for_space(
+        &self,
+        wanted: Mark,
+        deadline: Deadline,
+        comfort: &mut Comfort,
+    ) -> Result<()> {
         let state = self.state();
-        let gate = self.space_gate()?;
-        if state.head.read().reaches(wanted) || state.is_closed() {
-            return Ok(());
-        }
         state.space.wanted.store(wanted);
-        state.space.asleep.store(1, Ordering::Relaxed);
-        drop(gate);
-        if self.sleep(self.space_bell.as_fd(), deadline)? {
+        if state.head.arm(true, |head| !head.reaches(wanted))?.is_none() {
+            // Somebody is closing the ring, or was killed when he did.
+            return if state.head.word().is_closed() { self.close_tail() } else { Ok(()) };
+        }
+        let bell = self.space_bell.as_fd();
+        let alone = deadline == Deadline::NEVER && self.readers.is_none();
+        if alone || self.sleep(bell, &self.readers, deadline)? {
+            if self.is_left(&self.readers)? {
+                return Err(Error::Disconnected);
+            }
+            // Nobody else takes the ring that was seen: that needs the turn.
+            sys::fd::drain(bell).map_err(Error::os("read"))?;
             // The bell rings before the head is published, but hardly so.
-            self.spin(|| Ok(self.look_at_head()?.reaches(wanted)))
+            self.linger(&mut comfort.rings, || Ok(self.look_at_head()?.reaches(wanted)))
         } else {
-            let gate = self.space_gate()?;
-            state.space.asleep.store(0, Ordering::Relaxed);
-            drop(gate);
+            state.head.disarm();
             Ok(())
         }
+    }
+}
+
+/// What stands before a message's bytes: its frame, the ticket of its descriptors, the number of its bytes.
+struct Front {
+    bytes: [u8; Frame::LEN + 16],
+    len: usize,
+}
+
+impl Front {
+    #[inline]
+    fn new(frame: [u8; Frame::LEN]) -> Front {
+        let mut bytes = [0; Frame::LEN + 16];
+        bytes[..Frame::LEN].copy_from_slice(&frame);
+        Front { bytes, len: Frame::LEN }
+    }
+
+    #[inline]
+    fn push(&mut self, word: [u8; 8]) {
+        self.bytes[self.len..self.len + 8].copy_from_slice(&word);
+        self.len += 8;
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 

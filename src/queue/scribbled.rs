@@ -1,7 +1,7 @@
 //! Rings whose memory somebody scribbles over: errors or sane values, never a panic or a hang.
 
+use super::cursor::Mark;
 use super::ring::{Options, Ring};
-use super::state::Mark;
 use crate::codec::Payload;
 use crate::sys::time::Deadline;
 use crate::{Error, Result};
@@ -49,12 +49,16 @@ impl Dice {
 fn scribble(ring: &Ring, dice: &mut Dice) {
     let state = ring.inner.state();
     match dice.below(12) {
-        0 => state.tail.publish(dice.mark(state.tail.read())),
-        1 => state.head.publish(dice.mark(state.head.read())),
+        0 => state.tail.publish(dice.mark(state.tail.read()), false, |_| Ok(true)).unwrap(),
+        1 => state.head.publish(dice.mark(state.head.read()), false, |_| Ok(true)).unwrap(),
         2 => state.producer.seen.store(dice.mark(state.head.read())),
         3 => state.consumer.seen.store(dice.mark(state.tail.read())),
         4 => state.space.wanted.store(dice.mark(state.head.read())),
-        5 => state.space.asleep.store(dice.next() as u32, Relaxed),
+        5 => {
+            let cursor = if dice.below(2) == 0 { &state.head } else { &state.tail };
+            // All but closed, which would be the end of the test.
+            cursor.scribble(dice.next() & !2);
+        }
         6 => state.items.sleepers.store(dice.next() as u32, Relaxed),
         7 => state.items.tokens.store(dice.next() as u32, Relaxed),
         8 => state.producer.ticket.store(dice.next(), Relaxed),
@@ -70,7 +74,7 @@ fn scribble(ring: &Ring, dice: &mut Dice) {
         _ => {
             let bytes = dice.next().to_le_bytes();
             let at = 8 * dice.below(40);
-            ring.inner.store.write(dice.below(2), at, &bytes).unwrap();
+            ring.inner.store.stretch(dice.below(2)).unwrap().write(at, &bytes).unwrap();
         }
     }
 }

@@ -5,6 +5,7 @@
 //! message is published, in the order of their messages, so a datagram in front with an older ticket
 //! than the message at hand is the orphan of a producer that was killed before it published.
 
+use super::batch::Batch;
 use crate::sys::socket::{self, MAX_FDS, Receive};
 use crate::sys::time::Deadline;
 use crate::sys::{self, poll};
@@ -119,6 +120,11 @@ impl Side {
     /// Takes away the descriptors of a message, which has been taken.
     pub(super) fn forget(&self, count: usize) -> Result<()> {
         (0..count.div_ceil(MAX_FDS)).try_for_each(|_| self.discard())
+    }
+
+    /// Takes away the descriptors of a batch, of which the first message alone can have any.
+    pub(super) fn forget_many(&self, batch: &Batch) -> Result<()> {
+        self.forget(batch.fds())
     }
 
     /// Takes away every datagram in front whose ticket is older than `ticket`: orphans. Says whether

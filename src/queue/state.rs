@@ -1,8 +1,9 @@
 //! What the processes of a ring share about it, beside its bytes.
 
-use crate::region::{RawLock, RawLockGuard};
+use super::cursor::{Cursor, Point};
+use crate::region::RawLock;
 use crate::{Error, Result};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// How many segments the table has room for: more than there can be classes, each of which is in one
 /// segment of the chain at most.
@@ -26,15 +27,15 @@ crate::shared! {
         pub(super) segments: [Segment; SEGMENTS],
     }
 
-    /// What never changes, but for `closed`, which changes once.
+    /// What never changes, but for `watched`, which changes once.
     #[repr(align(64))]
     pub(super) struct Fixed {
         /// The most items; 0 means no limit.
         pub(super) maxsize: AtomicU64,
         /// 1 if sleepers for items do not keep the turn.
         pub(super) crowd: AtomicU32,
-        /// 1 once the ring is closed. Written under both gates.
-        pub(super) closed: AtomicU32,
+        /// 1 once somebody polls the bells, which then fall silent when the ring is found empty.
+        pub(super) watched: AtomicU32,
     }
 
     /// The producers' side.
@@ -62,44 +63,20 @@ crate::shared! {
         pub(super) shrunk: AtomicU64,
     }
 
-    /// Where a tail is published, and who sleeps for that.
+    /// The sleepers of a crowd.
     #[repr(align(64))]
     pub(super) struct Items {
-        /// Never held while asleep.
-        pub(super) gate: RawLock,
-        /// How many sleep for an item (with a turn: one or none). Written under the gate; may say more
-        /// than there are, never fewer.
+        /// How many sleep for an item; may say more than there are. With the tokens, never fewer.
         pub(super) sleepers: AtomicU32,
         /// Wake-ups that no sleeper of a crowd has taken yet: the futex they sleep on.
         pub(super) tokens: AtomicU32,
     }
 
-    /// Where a head is published, and who sleeps for that.
+    /// What the producer that sleeps waits for.
     #[repr(align(64))]
     pub(super) struct Space {
-        /// Never held while asleep.
-        pub(super) gate: RawLock,
-        /// 1 while the producer that has the turn sleeps, or may. Written under the gate.
-        pub(super) asleep: AtomicU32,
-        /// The head that it waits for. Written under the gate.
+        /// The head that it waits for. Written under the producers' turn, before the head is armed.
         pub(super) wanted: Point,
-    }
-
-    /// A cursor that changes as one, also if its writer is killed at any instruction.
-    ///
-    /// The copy that the version's last bit names is the valid one. The writer fills in the other and
-    /// then stores the next version.
-    #[repr(align(64))]
-    pub(super) struct Cursor {
-        version: AtomicU64,
-        copies: [Point; 2],
-    }
-
-    /// The three numbers of a [`Mark`].
-    pub(super) struct Point {
-        position: AtomicU64,
-        items: AtomicU64,
-        segment: AtomicU64,
     }
 
     /// A stretch of the stream that lies in one class.
@@ -110,52 +87,28 @@ crate::shared! {
     }
 }
 
-/// A place in the stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark {
-    /// Bytes of all messages before it, frames included.
-    pub(super) position: u64,
-    /// Messages before it.
-    pub(super) items: u64,
-    /// The segment that it is in.
-    pub(super) segment: u64,
-}
-
-impl Mark {
-    /// Whether a head has come as far as `wanted` in every respect.
-    pub(super) fn reaches(self, wanted: Mark) -> bool {
-        self.position >= wanted.position
-            && self.items >= wanted.items
-            && self.segment >= wanted.segment
-    }
-}
-
 impl State {
     pub(super) const fn new(maxsize: u64, crowd: bool) -> State {
         State {
             fixed: Fixed {
                 maxsize: AtomicU64::new(maxsize),
                 crowd: AtomicU32::new(crowd as u32),
-                closed: AtomicU32::new(0),
+                watched: AtomicU32::new(0),
             },
             producer: Producer {
                 turn: RawLock::new(),
                 seen: Point::ZERO,
                 ticket: AtomicU64::new(0),
             },
-            items: Items {
-                gate: RawLock::new(),
-                sleepers: AtomicU32::new(0),
-                tokens: AtomicU32::new(0),
-            },
-            tail: Cursor::ZERO,
+            items: Items { sleepers: AtomicU32::new(0), tokens: AtomicU32::new(0) },
+            tail: Cursor::ARMED,
             consumer: Consumer {
                 turn: RawLock::new(),
                 seen: Point::ZERO,
                 settled: AtomicU64::new(0),
                 shrunk: AtomicU64::new(0),
             },
-            space: Space { gate: RawLock::new(), asleep: AtomicU32::new(0), wanted: Point::ZERO },
+            space: Space { wanted: Point::ZERO },
             head: Cursor::ZERO,
             segments: [const { Segment { start: AtomicU64::new(0), class: AtomicU64::new(0) } };
                 SEGMENTS],
@@ -167,78 +120,7 @@ impl State {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        // Acquire: who sees the ring closed also sees the last message that was put.
-        self.fixed.closed.load(Ordering::Acquire) != 0
-    }
-}
-
-impl Point {
-    #[expect(clippy::declare_interior_mutable_const, reason = "an initial value, always copied")]
-    const ZERO: Point =
-        Point { position: AtomicU64::new(0), items: AtomicU64::new(0), segment: AtomicU64::new(0) };
-
-    // Relaxed, both: a lock that the reader and the writer hold, or the version of a cursor, orders
-    // them.
-    pub(super) fn load(&self) -> Mark {
-        Mark {
-            position: self.position.load(Ordering::Relaxed),
-            items: self.items.load(Ordering::Relaxed),
-            segment: self.segment.load(Ordering::Relaxed),
-        }
-    }
-
-    pub(super) fn store(&self, mark: Mark) {
-        self.position.store(mark.position, Ordering::Relaxed);
-        self.items.store(mark.items, Ordering::Relaxed);
-        self.segment.store(mark.segment, Ordering::Relaxed);
-    }
-}
-
-impl Cursor {
-    #[expect(clippy::declare_interior_mutable_const, reason = "an initial value, always copied")]
-    const ZERO: Cursor = Cursor { version: AtomicU64::new(0), copies: [Point::ZERO, Point::ZERO] };
-
-    /// The mark, for who holds a lock that its publisher needs: it cannot change meanwhile.
-    pub(super) fn read(&self) -> Mark {
-        // Acquire: pairs with the Release in `publish`, made perhaps by another process.
-        let version = self.version.load(Ordering::Acquire);
-        self.copies[(version & 1) as usize].load()
-    }
-
-    /// The mark, for anybody; `gate` takes the lock under which it is published.
-    ///
-    /// # Errors
-    /// Those of `gate`.
-    pub(super) fn look<'a>(&self, gate: impl FnOnce() -> Result<RawLockGuard<'a>>) -> Result<Mark> {
-        const TRIES: usize = 64;
-        for _ in 0..TRIES {
-            // Acquire: pairs with the Release in `publish`, so the copy, and the bytes of messages or
-            // of space before it, are at least as new as the version.
-            let version = self.version.load(Ordering::Acquire);
-            let mark = self.copies[(version & 1) as usize].load();
-            // The copy was overwritten meanwhile only if the version is another now: the fence pairs
-            // with the one in `publish`.
-            fence(Ordering::Acquire);
-            if self.version.load(Ordering::Relaxed) == version {
-                return Ok(mark);
-            }
-            std::hint::spin_loop();
-        }
-        // It is published faster than it can be read: hold it still for once.
-        let held = gate()?;
-        let mark = self.read();
-        drop(held);
-        Ok(mark)
-    }
-
-    /// Makes `mark` the cursor's. The caller holds every lock that a publisher needs.
-    pub(super) fn publish(&self, mark: Mark) {
-        let next = self.version.load(Ordering::Relaxed).wrapping_add(1);
-        // Whoever sees a word of the copy below sees the version before this one at least.
-        fence(Ordering::Release);
-        self.copies[(next & 1) as usize].store(mark);
-        // Release: whoever sees the version sees the copy, and what was written before it.
-        self.version.store(next, Ordering::Release);
+        self.tail.word().is_closed()
     }
 }
 
@@ -308,17 +190,5 @@ mod tests {
         assert!(Frame::from_bytes([0; 16], 0).is_err());
         assert_eq!(frame.stride(), Some(32));
         assert_eq!(Frame { len: u64::MAX - 20, fds: 1 }.stride(), None);
-    }
-
-    #[test]
-    fn a_cursor_shows_the_last_mark_published() {
-        let cursor = Cursor::ZERO;
-        let lock = RawLock::new();
-        for n in 1..5 {
-            let mark = Mark { position: 16 * n, items: n, segment: 0 };
-            cursor.publish(mark);
-            assert_eq!(cursor.read(), mark);
-            assert_eq!(cursor.look(|| lock.acquire()).unwrap(), mark);
-        }
     }
 }

@@ -92,6 +92,7 @@ impl Store {
         self.class(class).map(|class| class.len)
     }
 
+    #[inline]
     fn class(&self, class: u64) -> Result<&Class> {
         usize::try_from(class)
             .ok()
@@ -108,8 +109,11 @@ impl Store {
     }
 
     /// The place in `class` of what is `distance` behind its segment's beginning.
+    #[inline]
     pub(super) fn place(&self, class: u64, distance: u64) -> Result<u64> {
-        Ok(distance % self.class(class)?.len)
+        let len = self.class(class)?.len;
+        // Most classes have a length that is a power of two, and a division is dear.
+        Ok(if len.is_power_of_two() { distance & (len - 1) } else { distance % len })
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -130,35 +134,43 @@ impl Store {
         Ok(())
     }
 
-    fn area(&self, class: &'_ Class) -> Result<()> {
-        if class.area.get().is_none() {
-            let len =
-                usize::try_from(class.len).map_err(|_| Error::invalid("a queue too large"))?;
-            // Another thread may have been faster; its mapping is as good.
-            let _ = class.area.set(Area::map(self.state.memory(), class.offset, len)?);
+    /// The memory of a class, mapped.
+    #[inline]
+    pub(super) fn stretch(&self, class: u64) -> Result<Stretch<'_>> {
+        let class = self.class(class)?;
+        match class.area.get() {
+            Some(area) => Ok(Stretch(area)),
+            None => self.map(class),
         }
-        Ok(())
     }
 
-    /// Maps a class, so that what follows cannot fail for lack of address space.
-    pub(super) fn map(&self, class: u64) -> Result<()> {
-        self.area(self.class(class)?)
+    #[cold]
+    fn map<'a>(&'a self, class: &'a Class) -> Result<Stretch<'a>> {
+        let len = usize::try_from(class.len).map_err(|_| Error::invalid("a queue too large"))?;
+        let area = Area::map(self.state.memory(), class.offset, len)?;
+        // Another thread may have been faster; its mapping is as good.
+        Ok(Stretch(class.area.get_or_init(|| area)))
     }
+}
 
-    /// Calls `copy` for the one or two stretches of `class` that hold `len` bytes from `at`, which goes
-    /// round: with the place and the range of the bytes.
-    fn stretches(
-        &self,
-        class: u64,
+/// The memory of a class, which goes round.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch<'a>(&'a Area);
+
+impl Stretch<'_> {
+    /// Calls `copy` for the one or two pieces of `len` bytes from `at`: with the place and the range of
+    /// the bytes.
+    #[inline]
+    fn pieces(
+        self,
         at: u64,
         len: usize,
         mut copy: impl FnMut(&Area, usize, Range<usize>),
     ) -> Result<()> {
-        let class = self.class(class)?;
-        self.area(class)?;
-        let Some(area) = class.area.get() else { return Ok(()) };
+        let Stretch(area) = self;
         // Most callers come with a place that has gone round already, and a division is dear.
-        let at = if at < class.len { at } else { at % class.len } as usize;
+        let end = area.len() as u64;
+        let at = if at < end { at } else { at % end } as usize;
         if len > area.len() {
             return Err(Error::corrupt("a queue's message"));
         }
@@ -170,24 +182,23 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn write(&self, class: u64, at: u64, bytes: &[u8]) -> Result<()> {
-        self.stretches(class, at, bytes.len(), |area, at, range| area.write(at, &bytes[range]))
+    #[inline]
+    pub(super) fn write(self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.pieces(at, bytes.len(), |area, at, range| area.write(at, &bytes[range]))
     }
 
-    pub(super) fn read(&self, class: u64, at: u64, bytes: &mut [u8]) -> Result<()> {
-        let len = bytes.len();
-        self.stretches(class, at, len, |area, at, range| area.read(at, &mut bytes[range]))
+    #[inline]
+    pub(super) fn read(self, at: u64, bytes: &mut [u8]) -> Result<()> {
+        self.pieces(at, bytes.len(), |area, at, range| area.read(at, &mut bytes[range]))
     }
 
-    pub(super) fn append_to(
-        &self,
-        class: u64,
-        at: u64,
-        len: usize,
-        bytes: &mut Vec<u8>,
-    ) -> Result<()> {
+    #[inline]
+    pub(super) fn append_to(self, at: u64, len: usize, bytes: &mut Vec<u8>) -> Result<()> {
+        if len > self.0.len() {
+            return Err(Error::corrupt("a queue's message"));
+        }
         bytes.reserve(len);
-        self.stretches(class, at, len, |area, at, range| area.append_to(at, range.len(), bytes))
+        self.pieces(at, len, |area, at, range| area.append_to(at, range.len(), bytes))
     }
 }
 
@@ -209,14 +220,15 @@ mod tests {
     #[test]
     fn bytes_go_round_the_end_of_a_class() {
         let store = Store::new(State::new(0, false), 4096).unwrap();
-        store.write(0, 4096 * 3 - 4, b"around").unwrap();
+        let stretch = store.stretch(0).unwrap();
+        stretch.write(4096 * 3 - 4, b"around").unwrap();
         let mut bytes = Vec::new();
-        store.append_to(0, 4096 - 4, 6, &mut bytes).unwrap();
+        stretch.append_to(4096 - 4, 6, &mut bytes).unwrap();
         assert_eq!(bytes, b"around");
         let mut two = [0; 2];
-        store.read(0, 0, &mut two).unwrap();
+        stretch.read(0, &mut two).unwrap();
         assert_eq!(&two, b"nd");
-        assert!(store.len(1).is_err());
-        assert!(store.append_to(0, 0, 4097, &mut bytes).is_err());
+        assert!(store.len(1).is_err() && store.stretch(1).is_err());
+        assert!(stretch.append_to(0, 4097, &mut bytes).is_err());
     }
 }

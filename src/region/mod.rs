@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod area;
+mod bare;
 mod cell;
 mod guarded;
 mod memory;
@@ -22,6 +23,8 @@ mod shared_slice;
 mod words;
 
 pub(crate) use area::Area;
+pub use bare::Integer;
+pub(crate) use bare::{Bare, Change};
 pub use cell::PlainCell;
 pub(crate) use guarded::{Guarded, SliceGuard};
 pub(crate) use memory::Memory;

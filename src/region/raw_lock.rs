@@ -237,10 +237,10 @@ impl RawLock {
     }
 
     /// The guard once more that was forgotten: for those who keep the lock while no guard exists. The
-    /// calling thread holds the lock.
+    /// calling thread, of process `pid`, holds the lock.
     #[inline]
-    pub(crate) fn resume(&self) -> RawLockGuard<'_> {
-        RawLockGuard { lock: self, pid: process::id(), owner_died: false, not_send: PhantomData }
+    pub(crate) fn resume(&self, pid: u32) -> RawLockGuard<'_> {
+        RawLockGuard { lock: self, pid, owner_died: false, not_send: PhantomData }
     }
 
     /// The process that acquired the lock last and has not released it: a killed holder too.
@@ -285,6 +285,12 @@ impl RawLockGuard<'_> {
     /// Whether the last holder was killed while it held the lock: check what the lock protects.
     pub fn owner_died(&self) -> bool {
         self.owner_died
+    }
+
+    /// The process that acquired the lock.
+    #[inline]
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Whether this process holds the lock by this guard: false in a child forked meanwhile.

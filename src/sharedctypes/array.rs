@@ -1,11 +1,12 @@
 //! Many values of one type under a lock.
 
+use super::range::{check_index, check_range};
 use crate::region::{Guarded, SliceGuard};
 use crate::sync::owner_text;
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Encoder, Error, Lock, Plain, Result};
 use std::fmt;
-use std::ops::{Bound, Deref, DerefMut, Range, RangeBounds};
+use std::ops::{Deref, DerefMut, Range, RangeBounds};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -124,7 +125,7 @@ impl<T: Plain> Array<T> {
     /// * [`Error::InvalidArgument`]: there is no such item.
     /// * Those of [`lock`](Self::lock).
     pub fn get(&self, index: usize) -> Result<T> {
-        self.check(index)?;
+        check_index(index, self.len())?;
         Ok(self.quietly()?[index])
     }
 
@@ -133,7 +134,7 @@ impl<T: Plain> Array<T> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn set(&self, index: usize, item: T) -> Result<()> {
-        self.check(index)?;
+        check_index(index, self.len())?;
         self.quietly()?[index] = item;
         Ok(())
     }
@@ -144,7 +145,7 @@ impl<T: Plain> Array<T> {
     /// * [`Error::InvalidArgument`]: they are not all inside.
     /// * Those of [`lock`](Self::lock).
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Result<Vec<T>> {
-        let range = self.range(range)?;
+        let range = check_range(range, self.len())?;
         Ok(self.quietly()?[range].to_vec())
     }
 
@@ -154,7 +155,7 @@ impl<T: Plain> Array<T> {
     /// As [`slice`](Self::slice).
     pub fn set_slice(&self, start: usize, items: &[T]) -> Result<()> {
         let end = start.checked_add(items.len());
-        let range = self.range(start..end.unwrap_or(usize::MAX))?;
+        let range = check_range(start..end.unwrap_or(usize::MAX), self.len())?;
         self.quietly()?[range].copy_from_slice(items);
         Ok(())
     }
@@ -185,33 +186,6 @@ impl<T: Plain> Array<T> {
     /// [`lock`](Self::lock) show them as they are at one moment.
     pub fn iter(&self) -> ArrayIter<'_, T> {
         ArrayIter { array: self, left: 0..self.len() }
-    }
-
-    fn check(&self, index: usize) -> Result<()> {
-        if index < self.len() {
-            return Ok(());
-        }
-        Err(Error::invalid(format!("index {index} of an array of {}", self.len())))
-    }
-
-    fn range(&self, range: impl RangeBounds<usize>) -> Result<Range<usize>> {
-        let start = match range.start_bound() {
-            Bound::Included(&start) => Some(start),
-            Bound::Excluded(&before) => before.checked_add(1),
-            Bound::Unbounded => Some(0),
-        };
-        let end = match range.end_bound() {
-            Bound::Included(&last) => last.checked_add(1),
-            Bound::Excluded(&end) => Some(end),
-            Bound::Unbounded => Some(self.len()),
-        };
-        match (start, end) {
-            (Some(start), Some(end)) if start <= end && end <= self.len() => Ok(start..end),
-            _ => {
-                let bounds = (range.start_bound(), range.end_bound());
-                Err(Error::invalid(format!("{bounds:?} of an array of {}", self.len())))
-            }
-        }
     }
 }
 

@@ -1,7 +1,11 @@
-//! Values and arrays in shared memory, each under a lock.
+//! Values and arrays in shared memory, under a lock or raw.
 
 mod array;
+mod range;
+mod raw;
 mod value;
 
+pub use crate::region::Integer;
 pub use array::{Array, ArrayGuard, ArrayIter};
+pub use raw::{RawArray, RawValue};
 pub use value::{Value, ValueGuard};

@@ -73,12 +73,16 @@ crate::shared! {
         round: AtomicU32,
         /// The round whose action is being run, without the lock; 0 if none is.
         acting: AtomicU32,
+        /// The round that is passed, by one who will say so as soon as it has let go of the lock.
+        closing: AtomicU32,
         /// Why the barrier is broken; 0 if it is not.
         broken: AtomicU32,
         /// Who died, if that is why.
         dead: AtomicU32,
         /// The slots from here on were never used.
         used: AtomicU32,
+        /// The slot of the one that ends the round that is closing.
+        closer: AtomicU32,
         /// In nanoseconds; all ones means none.
         timeout: AtomicU64,
         /// A party holds one from its arrival until it leaves. `mark` is its round, `note` how that ended.
@@ -95,9 +99,11 @@ impl State {
             parties: AtomicU32::new(parties),
             round: AtomicU32::new(1),
             acting: AtomicU32::new(0),
+            closing: AtomicU32::new(0),
             broken: AtomicU32::new(0),
             dead: AtomicU32::new(0),
             used: AtomicU32::new(0),
+            closer: AtomicU32::new(0),
             timeout: AtomicU64::new(nanos),
             slots: [const { Slot::new() }; SLOTS],
         }
@@ -117,7 +123,30 @@ impl State {
         Ok(guard)
     }
 
+    /// [`enter`](Self::enter), and not between the last party's arrival and the end of the round.
+    fn enter_unless_closing(&self) -> Result<RawLockGuard<'_>> {
+        loop {
+            let guard = self.enter()?;
+            if !self.is_closing() {
+                return Ok(guard);
+            }
+            let round = self.round.load(Relaxed);
+            drop(guard);
+            self.sleep(round, Deadline::NEVER)?;
+        }
+    }
+
+    /// Whether the round is passed, and one who lives is about to say so.
+    fn is_closing(&self) -> bool {
+        let closer = self.slots.get(self.closer.load(Relaxed) as usize);
+        self.closing.load(Relaxed) == self.round.load(Relaxed)
+            && closer.is_some_and(|slot| slot.is_alive())
+    }
+
     fn look_for_the_dead(&self, guard: &RawLockGuard<'_>) -> Result<()> {
+        if self.is_closing() {
+            return Ok(());
+        }
         if let Some(dead) = self.waiting().find(|slot| !slot.is_alive()) {
             self.dead.store(dead.lock.last_holder(), Relaxed);
             return self.break_round(PARTY_DIED);
@@ -133,17 +162,29 @@ impl State {
     /// Ends the round as broken; [`RESET`] leaves the barrier usable.
     fn break_round(&self, why: u32) -> Result<()> {
         self.broken.store(if why == RESET { 0 } else { why }, Relaxed);
-        self.end_round(why)
+        self.waiting().for_each(|slot| slot.note.store(why, Relaxed));
+        self.acting.store(0, Relaxed);
+        self.next_round()
     }
 
-    fn end_round(&self, how: u32) -> Result<()> {
-        self.waiting().for_each(|slot| slot.note.store(how, Relaxed));
-        self.acting.store(0, Relaxed);
+    /// All have arrived, and the action, if there is one, is done. Those who are woken come back for the
+    /// lock at once, so it is let go before. Until the round is over, nobody else ends it unless this
+    /// party, which has the slot `closer`, dies.
+    fn pass(&self, round: u32, closer: usize, guard: RawLockGuard<'_>) -> Result<()> {
+        self.waiting().for_each(|slot| slot.note.store(PASSED, Relaxed));
+        self.acting.store(round, Relaxed);
+        self.closer.store(closer as u32, Relaxed);
+        self.closing.store(round, Relaxed);
+        drop(guard);
+        self.next_round()
+    }
+
+    fn next_round(&self) -> Result<()> {
         futex::wake_op(&self.round, Op::Add, 1, i32::MAX).map_err(Error::os("futex"))?;
         Ok(())
     }
 
-    fn free_slot(&self) -> Result<(&Slot, RawLockGuard<'_>)> {
+    fn free_slot(&self) -> Result<(usize, RawLockGuard<'_>)> {
         let round = self.round.load(Relaxed);
         for (place, slot) in self.slots.iter().enumerate() {
             if slot.mark.load(Relaxed) == round {
@@ -151,7 +192,7 @@ impl State {
             }
             if let Some(guard) = slot.lock.try_acquire()? {
                 self.used.fetch_max(place as u32 + 1, Relaxed);
-                return Ok((slot, guard));
+                return Ok((place, guard));
             }
         }
         Err(Error::overflow("parties at a barrier"))
@@ -293,15 +334,16 @@ impl Barrier {
         };
         let round = state.round.load(Relaxed);
         let place = state.waiting().count();
-        let (slot, slot_guard) = state.free_slot()?;
+        let (at, alive) = state.free_slot()?;
+        let slot = &state.slots[at];
         slot.note.store(NOT_YET, Relaxed);
         slot.mark.store(round, Relaxed);
-        let party = Party { slot, _alive: slot_guard };
+        let party = Party { slot, alive };
         if place + 1 < state.parties.load(Relaxed) as usize {
             drop(guard);
             state.sleep(round, deadline)?;
         } else {
-            self.end_round(round, guard)?;
+            self.end_round(round, at, guard)?;
         }
         match state.cause(party.slot.note.load(Relaxed)) {
             None => Ok(place),
@@ -309,18 +351,18 @@ impl Barrier {
         }
     }
 
-    /// By the last to arrive.
-    fn end_round(&self, round: u32, guard: RawLockGuard<'_>) -> Result<()> {
+    /// By the last to arrive, which has the slot at `at`.
+    fn end_round(&self, round: u32, at: usize, guard: RawLockGuard<'_>) -> Result<()> {
         let state = &*self.state;
-        let Some(action) = self.action else { return state.end_round(PASSED) };
+        let Some(action) = self.action else { return state.pass(round, at, guard) };
         state.acting.store(round, Relaxed);
         drop(guard);
         let acting = Acting { state, round };
         action.run(&mut Decoder::new(&[], &mut Vec::new()), &mut Payload::default())?;
-        let _guard = state.enter()?;
+        let guard = state.enter()?;
         std::mem::forget(acting);
         // Else it broke meanwhile, and the notes say why.
-        if state.round.load(Relaxed) == round { state.end_round(PASSED) } else { Ok(()) }
+        if state.round.load(Relaxed) == round { state.pass(round, at, guard) } else { Ok(()) }
     }
 
     /// Breaks the barrier for those who wait, if any do, and mends it: it is as new.
@@ -328,7 +370,7 @@ impl Barrier {
     /// # Errors
     /// * [`Error::Corrupt`]: the barrier's memory was scribbled over.
     pub fn reset(&self) -> Result<()> {
-        let _guard = self.state.enter()?;
+        let _guard = self.state.enter_unless_closing()?;
         self.state.break_round(RESET)
     }
 
@@ -337,7 +379,7 @@ impl Barrier {
     /// # Errors
     /// As [`reset`](Self::reset).
     pub fn abort(&self) -> Result<()> {
-        let _guard = self.state.enter()?;
+        let _guard = self.state.enter_unless_closing()?;
         self.state.break_round(ABORTED)
     }
 
@@ -362,12 +404,12 @@ impl Barrier {
 /// A party from its arrival until it leaves.
 struct Party<'a> {
     slot: &'a Slot,
-    _alive: RawLockGuard<'a>,
+    alive: RawLockGuard<'a>,
 }
 
 impl Drop for Party<'_> {
     fn drop(&mut self) {
-        if self._alive.is_own() {
+        if self.alive.is_own() {
             self.slot.mark.store(0, Relaxed);
         }
     }

@@ -203,7 +203,7 @@ impl Under {
 
     fn release(&self) {
         match self {
-            Under::Lock(lock) => drop(lock.shared().resume()),
+            Under::Lock(lock) => drop(lock.shared().resume(process::id())),
             Under::RLock(lock) => lock.release(),
         }
     }
@@ -212,7 +212,7 @@ impl Under {
     fn release_all(&self) -> u32 {
         match self {
             Under::Lock(lock) => {
-                drop(lock.shared().resume());
+                drop(lock.shared().resume(process::id()));
                 1
             }
             Under::RLock(lock) => lock.release_all(),

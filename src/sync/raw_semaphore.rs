@@ -255,7 +255,7 @@ impl RawSemaphore {
     /// Takes one off the value and leaves the tag, in one step.
     pub(super) fn take_tagged(&self, tag: u32) -> bool {
         let tag = u64::from(tag) << 32;
-        self.change(|word| (word & COUNT != 0).then(|| (word & LOW) - 1 | tag))
+        self.change(|word| (word & COUNT != 0).then(|| ((word & LOW) - 1) | tag))
     }
 
     /// Adds one to the value and leaves the tag, in one step.
@@ -273,7 +273,7 @@ impl RawSemaphore {
                 continue;
             }
             let room = self.check_room(word).is_ok();
-            let given = (word & LOW) + u64::from(room) | tag;
+            let given = ((word & LOW) + u64::from(room)) | tag;
             match self.word.compare_exchange_weak(word, given, SeqCst, Relaxed) {
                 Ok(_) => return Ok(()),
                 Err(now) => word = now,

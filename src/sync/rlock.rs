@@ -1,7 +1,7 @@
 //! A lock that its holder may acquire again.
 
 use super::owner_text;
-use crate::region::{RawLock, Shared};
+use crate::region::{RawLock, RawLockGuard, Shared};
 use crate::sys::process;
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Encoder, Error, Result};
@@ -78,7 +78,10 @@ impl RLock {
     /// * [`Error::Corrupt`]: the lock's memory was scribbled over.
     #[inline]
     pub fn acquire(&self) -> Result<RLockGuard<'_>> {
-        self.acquire_until(Deadline::NEVER)?.ok_or(Error::TimeoutError)
+        if self.is_held_here() {
+            return self.again();
+        }
+        Ok(self.first(self.state.lock.acquire()?))
     }
 
     /// Acquires the lock if nobody else holds it; `None` if somebody does.
@@ -87,13 +90,10 @@ impl RLock {
     /// As [`acquire`](Self::acquire).
     #[inline]
     pub fn try_acquire(&self) -> Result<Option<RLockGuard<'_>>> {
-        if self.state.lock.is_mine() {
+        if self.is_held_here() {
             return self.again().map(Some);
         }
-        let Some(raw) = self.state.lock.try_acquire()? else { return Ok(None) };
-        self.state.begin(1, raw.owner_died());
-        forget(raw);
-        Ok(Some(self.guard()))
+        Ok(self.state.lock.try_acquire()?.map(|raw| self.first(raw)))
     }
 
     /// Blocks until the calling thread holds the lock; `None` if `timeout` passes first.
@@ -109,34 +109,46 @@ impl RLock {
 
     #[inline]
     pub(super) fn acquire_until(&self, deadline: Deadline) -> Result<Option<RLockGuard<'_>>> {
-        if self.state.lock.is_mine() {
+        if self.is_held_here() {
             return self.again().map(Some);
         }
-        let Some(raw) = self.state.lock.acquire_until(deadline)? else { return Ok(None) };
+        Ok(self.state.lock.acquire_until(deadline)?.map(|raw| self.first(raw)))
+    }
+
+    /// Whether the calling thread holds the lock; a free one, the common case, is told from one word.
+    #[inline]
+    fn is_held_here(&self) -> bool {
+        self.state.lock.locked() && self.state.lock.is_mine()
+    }
+
+    #[inline]
+    fn first(&self, raw: RawLockGuard<'_>) -> RLockGuard<'_> {
+        let pid = raw.pid();
         self.state.begin(1, raw.owner_died());
         forget(raw);
-        Ok(Some(self.guard()))
+        self.guard(pid)
     }
 
     /// One more guard for the holder.
+    #[inline(never)]
     fn again(&self) -> Result<RLockGuard<'_>> {
         // Relaxed, here and below: the mutex orders what concerns anybody else.
         let depth = self.state.depth.load(Ordering::Relaxed);
         let deeper = depth.checked_add(1).ok_or_else(|| Error::overflow("acquisitions"))?;
         self.state.depth.store(deeper, Ordering::Relaxed);
-        Ok(self.guard())
+        Ok(self.guard(process::id()))
     }
 
     #[inline]
-    fn guard(&self) -> RLockGuard<'_> {
-        RLockGuard { state: &self.state, pid: process::id(), not_send: PhantomData }
+    fn guard(&self, pid: u32) -> RLockGuard<'_> {
+        RLockGuard { state: &self.state, pid, not_send: PhantomData }
     }
 
     /// Releases the lock, which the calling thread holds, however often; gives how often.
     pub(super) fn release_all(&self) -> u32 {
         let depth = self.state.depth.load(Ordering::Relaxed);
         self.state.depth.store(0, Ordering::Relaxed);
-        drop(self.state.lock.resume());
+        drop(self.state.lock.resume(process::id()));
         depth
     }
 
@@ -151,7 +163,7 @@ impl RLock {
 
     /// Takes back one acquisition of the calling thread's.
     pub(super) fn release(&self) {
-        self.state.release();
+        self.state.release(process::id());
     }
 
     /// Whether somebody holds the lock at this moment.
@@ -168,11 +180,11 @@ impl State {
     }
 
     #[inline]
-    fn release(&self) {
+    fn release(&self, pid: u32) {
         let depth = self.depth.load(Ordering::Relaxed);
         self.depth.store(depth.saturating_sub(1), Ordering::Relaxed);
         if depth <= 1 {
-            drop(self.lock.resume());
+            drop(self.lock.resume(pid));
         }
     }
 }
@@ -238,7 +250,7 @@ impl Drop for RLockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.pid == process::id() {
-            self.state.release();
+            self.state.release(self.pid);
         }
     }
 }

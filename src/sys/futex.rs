@@ -33,13 +33,6 @@ pub(crate) fn low_half(word: &AtomicU64) -> &AtomicU32 {
     unsafe { AtomicU32::from_ptr(half) }
 }
 
-/// Wakes up to `count` sleepers and says how many there were.
-pub(crate) fn wake(word: &AtomicU32, count: i32) -> io::Result<usize> {
-    // SAFETY: `word` is a live, aligned 32-bit word for the whole call.
-    errno_result(unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) })
-        .map(|n| n as usize)
-}
-
 /// What [`wake_op`] does to the word.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Op {
@@ -85,7 +78,6 @@ mod tests {
         let word = AtomicU32::new(1);
         assert!(wait(&word, 0, Deadline::NEVER).unwrap());
         assert!(!wait(&word, 1, Deadline::after(Duration::from_millis(2))).unwrap());
-        assert_eq!(wake(&word, 1).unwrap(), 0);
     }
 
     #[test]

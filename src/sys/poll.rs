@@ -3,7 +3,7 @@
 use super::time::{Deadline, timespec};
 use super::{errno_result, retry};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Readable, or at the end of the stream.
 pub(crate) const IN: i16 = libc::POLLIN;
@@ -24,11 +24,6 @@ impl PollFd {
     /// Whether anything happened, hang-up and error included.
     pub(crate) fn is_ready(&self) -> bool {
         self.0.revents != 0
-    }
-
-    /// Whether the number was not an open descriptor.
-    pub(crate) fn is_invalid(&self) -> bool {
-        self.0.revents & libc::POLLNVAL != 0
     }
 
     /// Whether the other side is gone.
@@ -85,10 +80,30 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
     }
 
+    /// What `fd`, which was added, is reported for from now on; a hang-up it is reported for always.
+    pub(crate) fn modify(
+        &self,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        readable: bool,
+        writable: bool,
+    ) -> io::Result<()> {
+        let readable = if readable { libc::EPOLLIN } else { 0 };
+        let writable = if writable { libc::EPOLLOUT } else { 0 };
+        let mut event = libc::epoll_event { events: (readable | writable) as u32, u64: key };
+        self.control(libc::EPOLL_CTL_MOD, fd, &mut event)
+    }
+
     /// Adds `fd`, to be reported as `key` once for each time it is written to or becomes readable.
     pub(crate) fn add_edge(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
         let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
         let mut event = libc::epoll_event { events, u64: key };
+        self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
+    }
+
+    /// Adds `fd`, to be reported as `key` once its other side is gone.
+    pub(crate) fn add_hang_up(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: 0, u64: key };
         self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
     }
 
@@ -129,11 +144,17 @@ impl Epoll {
     }
 }
 
+impl AsFd for Epoll {
+    /// Readable while one of the set is ready.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fd;
     use super::*;
-    use std::os::fd::AsFd;
     use std::time::Duration;
 
     #[test]
@@ -146,7 +167,7 @@ mod tests {
         assert!(wait_readable(read.as_fd(), Deadline::NEVER).unwrap());
         let mut closed = [PollFd::new(i32::MAX, IN)];
         assert_eq!(poll(&mut closed, Deadline::now()).unwrap(), 1);
-        assert!(closed[0].is_ready() && closed[0].is_invalid());
+        assert!(closed[0].is_ready() && closed[0].0.revents & libc::POLLNVAL != 0);
     }
 
     #[test]
@@ -161,6 +182,11 @@ mod tests {
         fd::write(write.as_fd(), b"x").unwrap();
         set.wait(Deadline::NEVER, &mut ready).unwrap();
         assert_eq!(ready, [7]);
+        set.modify(read.as_fd(), 7, false, false).unwrap();
+        set.wait(Deadline::now(), &mut ready).unwrap();
+        assert!(ready.is_empty());
+        let error = set.modify(write.as_fd(), 9, false, true).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
         set.remove(read.as_fd()).unwrap();
         assert_eq!(set.remove(read.as_fd()).unwrap_err().raw_os_error(), Some(libc::ENOENT));
     }

@@ -2,8 +2,10 @@
 
 use super::support::*;
 use multiproc::{Connection, Error, pipe, pipe_one_way};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 
 fn descriptors_cross<const N: usize>() {
     let (writer_side, reader_side) = pipe_one_way().map(|(r, w)| (w, r)).unwrap();
@@ -231,4 +233,29 @@ fn a_connection_may_travel_over_itself() {
     let copy: Connection = right.recv().unwrap();
     copy.send_bytes(b"from the copy").unwrap();
     assert_eq!(right.recv_bytes().unwrap(), b"from the copy");
+}
+
+#[test]
+fn a_message_that_never_ends_takes_no_more_than_half_of_the_descriptors() {
+    alone(|| {
+        let (left, right) = pipe().unwrap();
+        set_limit(libc::RLIMIT_NOFILE, libc::rlimit { rlim_cur: 2048, ..nofile() });
+        let before = open_fds();
+        // A header that announces much, and then bytes with a descriptor each.
+        let mut raw = UnixStream::from(left.into_fd().unwrap());
+        raw.write_all(&[0x7f, 0xff, 0xff, 0xff]).unwrap();
+        let left = Connection::from(raw);
+        let file = File::open("/dev/null").unwrap();
+        for _ in 0..100 {
+            for _ in 0..40 {
+                left.send_fd(file.as_fd()).unwrap();
+            }
+            assert!(matches!(right.try_recv_bytes(), Err(Error::TimeoutError)));
+        }
+        let held = open_fds() - before;
+        assert!((900..=1100).contains(&held), "{held}");
+        File::open("/dev/null").unwrap();
+        drop((left, file));
+        assert!(matches!(right.recv_bytes(), Err(Error::TruncatedMessage)));
+    });
 }

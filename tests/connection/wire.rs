@@ -225,3 +225,24 @@ fn a_message_over_the_limit_ends_receiving() {
     assert!(matches!(reader.recv_bytes_max(5), Err(Error::MessageTooLong { .. })));
     assert!(matches!(writer.send_bytes(b"x"), Err(Error::Disconnected)));
 }
+
+/// It takes 4 GiB of memory, so it is only run when asked for.
+#[test]
+#[ignore = "takes 4 GiB of memory: cargo test --release --test connection -- --ignored"]
+#[cfg(target_pointer_width = "64")]
+fn a_message_of_more_than_two_gibibytes_arrives() {
+    let _turn = turn();
+    const LEN: usize = (1 << 31) + 7;
+    let (left, right) = pipe().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut message = vec![0; LEN];
+            message[0] = 1;
+            message[LEN - 1] = 2;
+            left.send_bytes(&message).unwrap();
+        });
+        let message = right.recv_bytes().unwrap();
+        assert_eq!((message.len(), message[0], message[LEN - 1]), (LEN, 1, 2));
+        assert!(message[1..LEN - 1].iter().step_by(4093).all(|byte| *byte == 0));
+    });
+}

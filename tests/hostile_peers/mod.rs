@@ -26,30 +26,31 @@ pub fn after(bytes: &[u8]) -> Option<(Connection, UnixStream)> {
     Some((ours.into(), theirs))
 }
 
-pub type Half = fn(&Connection, &[u8]) -> Result<()>;
+const KEY: &[u8] = b"a key that no stranger has";
 
-/// A half of the handshake by its name.
-pub fn half_of(role: &str) -> Half {
-    if role == "deliver" { deliver_challenge } else { answer_challenge }
+/// Bytes from a peer without the key, who is asked to prove itself: it is not believed.
+pub fn ask(bytes: &[u8]) {
+    let Some((connection, _theirs)) = after(bytes) else { return };
+    refused(deliver_challenge(&connection, KEY).expect_err("a stranger was believed"));
 }
 
-/// Bytes from a peer without the key: the handshake ends, and not well.
-pub fn play(half: Half, bytes: &[u8]) {
+/// The same, where it is the peer who asks; it may be content with any answer, but then it said so.
+pub fn answer(bytes: &[u8]) {
     let Some((connection, _theirs)) = after(bytes) else { return };
-    match half(&connection, b"a key that no stranger has") {
-        Ok(()) if half as usize == answer_challenge as usize => {
-            // Whoever asks may be content with any answer: then it said so.
-            assert!(bytes.windows(9).any(|window| window == b"#WELCOME#"));
-        }
-        Ok(()) => panic!("a stranger was believed"),
-        Err(
-            Error::AuthenticationError { .. }
-            | Error::MessageTooLong { .. }
-            | Error::Decode { .. }
-            | Error::Eof
-            | Error::TruncatedMessage,
-        ) => {}
-        Err(error) => panic!("{error}"),
+    match answer_challenge(&connection, KEY) {
+        Ok(()) => assert!(bytes.windows(9).any(|window| window == b"#WELCOME#")),
+        Err(error) => refused(error),
+    }
+}
+
+fn refused(error: Error) {
+    match error {
+        Error::AuthenticationError { .. }
+        | Error::MessageTooLong { .. }
+        | Error::Decode { .. }
+        | Error::Eof
+        | Error::TruncatedMessage => {}
+        error => panic!("{error}"),
     }
 }
 

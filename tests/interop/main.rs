@@ -498,3 +498,29 @@ fn a_python_client_that_comes_before_accept_is_called_waits() {
     });
     std::io::stdout().flush().unwrap();
 }
+
+/// The example beside this test binary, which the test command builds too.
+#[test]
+fn the_example_shows_what_its_head_says() {
+    let _turn = turn();
+    let mut example = std::env::current_exe().unwrap();
+    example.pop();
+    example.pop();
+    example.push("examples/python_peer");
+    if !example.exists() {
+        println!("skipped: {} was not built", example.display());
+        return;
+    }
+    each(|python| {
+        let folder = python.program.parent().unwrap();
+        let path = std::env::join_paths(
+            std::iter::once(folder.to_owned())
+                .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+        );
+        let output = Command::new(&example).env("PATH", path.unwrap()).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains(r#"('list', "[42, None, 'hello']")"#), "{said}");
+        assert!(said.contains("1180591620717411303424"), "{said}");
+    });
+}

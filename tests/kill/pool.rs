@@ -92,6 +92,7 @@ fn round(pool: &Pool, steps: u64, retries: u32, fates: &mut Fates) -> bool {
     // It has slept for the result: the worker will ring.
     assert!(matches!(result.get_timeout(Duration::from_millis(1)), Err(Error::TimeoutError)));
     let midway = stopped.step(steps, fates);
+    let victim = stopped.0[0] as u32;
     stopped.kill(pool);
     fates.kills += 1;
     match result.get_timeout(SOON) {
@@ -106,8 +107,12 @@ fn round(pool: &Pool, steps: u64, retries: u32, fates: &mut Fates) -> bool {
     let more = pool.map_async(square, 0..4).unwrap();
     let values = more.wait_timeout(SOON).unwrap().then(|| more.get().unwrap());
     assert_eq!(values, Some(vec![0, 1, 4, 9]), "killed after {steps} steps");
-    while pool.snapshot().workers.len() < pool.processes() {
-        pool.apply(square, (1,)).unwrap();
+    let is_whole = || {
+        let workers = pool.snapshot().workers;
+        workers.len() == pool.processes() && workers.iter().all(|worker| worker.pid != victim)
+    };
+    while !is_whole() {
+        pool.apply(|| std::thread::sleep(Duration::from_millis(1)), ()).unwrap();
     }
     midway
 }
@@ -123,7 +128,8 @@ fn sweep(name: &str, processes: usize, retries: u32) {
         // The whole length first.
         round(&pool, u64::MAX >> 32, retries, &mut fates);
         let stride = config.stride_for(fates.length as usize * 2) as u64;
-        let mut steps = 0;
+        // Where the sweep begins differs from run to run, so that in time every instruction has its turn.
+        let mut steps = os::own_pid() as u64 % stride;
         while round(&pool, steps, retries, &mut fates) {
             steps += stride;
         }

@@ -184,7 +184,9 @@ fn infinite_input_is_drawn_as_far_as_it_is_needed() {
     let _turn = turn();
     let pool = Pool::new(2).unwrap();
     let drawn = AtomicU64::new(0);
-    let numbers = (0..).inspect(|_| drop(drawn.fetch_add(1, SeqCst)));
+    let numbers = (0..).inspect(|_| {
+        drawn.fetch_add(1, SeqCst);
+    });
     let mut squares = pool.imap(square, numbers).lookahead(10);
     assert_eq!(drawn.load(SeqCst), 0, "nothing runs before the first result is asked for");
     for n in 0..50 {

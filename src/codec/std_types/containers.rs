@@ -10,11 +10,23 @@ impl<T: Encode> Encode for [T] {
         encoder.len(self.len());
         encoder.nested(|encoder| T::encode_slice(self, encoder));
     }
+
+    #[inline]
+    fn at_hand(&self) -> Option<(Option<u64>, &[u8])> {
+        // Items that take no bytes are to be counted.
+        let bytes = T::slice_at_hand(self).filter(|_| size_of::<T>() > 0)?;
+        Some((Some(self.len() as u64), bytes))
+    }
 }
 
 impl<T: Encode> Encode for Vec<T> {
     fn encode(&self, encoder: &mut Encoder<'_>) {
         self.as_slice().encode(encoder);
+    }
+
+    #[inline]
+    fn at_hand(&self) -> Option<(Option<u64>, &[u8])> {
+        self.as_slice().at_hand()
     }
 }
 
@@ -36,6 +48,16 @@ impl<T: Encode, const N: usize> Encode for [T; N] {
             return items.iter().for_each(|item| encoder.item(item));
         }
         T::encode_slice(items.as_flattened(), encoder);
+    }
+
+    #[inline]
+    fn slice_at_hand(items: &[Self]) -> Option<&[u8]> {
+        T::slice_at_hand(items.as_flattened()).filter(|_| size_of::<Self>() > 0)
+    }
+
+    #[inline]
+    fn at_hand(&self) -> Option<(Option<u64>, &[u8])> {
+        Self::slice_at_hand(std::slice::from_ref(self)).map(|bytes| (None, bytes))
     }
 }
 

@@ -56,6 +56,10 @@ crate::__message! {
         Overflow { what: Cow<'static, str> },
         BrokenBarrierError { cause: BarrierBreak },
         AuthenticationError { reason: Cow<'static, str> },
+        NoSuchObject,
+        NotExported { object: Cow<'static, str> },
+        InterfaceMismatch { expected: String, found: String },
+        ItemsLost { items: u64 },
     }
 }
 

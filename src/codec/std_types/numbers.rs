@@ -1,5 +1,6 @@
 //! Numbers, truth values and characters: little-endian, with slices copied at once.
 
+use crate::region::plain;
 use crate::{Decode, Decoder, Encode, Encoder, Error, Result};
 use std::cmp::{Ordering, Reverse};
 use std::num::{NonZero, Saturating, Wrapping};
@@ -22,6 +23,16 @@ macro_rules! numbers {
                 for item in items {
                     item.encode(encoder);
                 }
+            }
+
+            #[inline]
+            fn slice_at_hand(items: &[Self]) -> Option<&[u8]> {
+                LITTLE_ENDIAN.then(|| plain::as_bytes(items))
+            }
+
+            #[inline]
+            fn at_hand(&self) -> Option<(Option<u64>, &[u8])> {
+                Self::slice_at_hand(std::slice::from_ref(self)).map(|bytes| (None, bytes))
             }
         }
 

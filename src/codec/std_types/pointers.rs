@@ -14,6 +14,11 @@ impl<T: Encode + ?Sized> Encode for &T {
     fn encode(&self, encoder: &mut Encoder<'_>) {
         (**self).encode(encoder);
     }
+
+    #[inline]
+    fn at_hand(&self) -> Option<(Option<u64>, &[u8])> {
+        (**self).at_hand()
+    }
 }
 
 impl<T: Encode + ?Sized> Encode for &mut T {

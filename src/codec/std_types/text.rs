@@ -22,6 +22,12 @@ macro_rules! encode_as_bytes {
                 let bytes: fn(&$type) -> &[u8] = $bytes;
                 encode_counted(bytes(self), encoder);
             }
+
+            #[inline]
+            fn at_hand(&self) -> Option<(Option<u64>, &[u8])> {
+                let bytes: fn(&$type) -> &[u8] = $bytes;
+                Some((Some(bytes(self).len() as u64), bytes(self)))
+            }
         }
     )*};
 }

@@ -1,0 +1,44 @@
+//! What a manager holds by default: Python's containers and synchronisation, and their proxies.
+
+mod condition;
+mod dict;
+mod list;
+mod lock;
+mod mutex;
+mod ordered;
+mod queue;
+mod rounds;
+mod semaphore;
+mod set;
+mod values;
+
+pub use condition::{Condition, ConditionProxy};
+pub use dict::{Dict, DictProxy};
+pub use list::{List, ListProxy};
+pub use lock::{Lock, LockProxy, ProxyGuard, RLock, RLockProxy};
+pub use queue::{Queue, QueueProxy};
+pub use rounds::{Barrier, BarrierProxy, Event, EventProxy};
+pub use semaphore::{Semaphore, SemaphoreProxy};
+pub use set::{Set, SetProxy};
+pub use values::{Array, ArrayProxy, Namespace, NamespaceProxy, Value, ValueProxy};
+
+use crate::{Object, Result};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number for the calling thread that no other thread of this process has.
+fn thread_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local! {
+        static MINE: u64 = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    MINE.with(|mine| *mine)
+}
+
+/// Prints what a proxy stands for, or why it cannot be had.
+fn show(object: Result<Object>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match object {
+        Ok(object) => write!(f, "{object}"),
+        Err(error) => write!(f, "<{error}>"),
+    }
+}

@@ -1,0 +1,398 @@
+//! The server's loop: one thread, one epoll set, no waiting but in `epoll_wait`.
+
+use super::frames::Filled;
+use super::home::{Entry, Home};
+use super::place::{Door, Stranger};
+use super::protocol::STRANGERS_MOST;
+use super::served::{Ticket, Waits};
+use super::session::{Channel, Session};
+use super::types::{ById, Limits, Names};
+use crate::sys::poll::Epoll;
+use crate::sys::time::Deadline;
+use crate::{Error, Result, sys};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// What epoll calls the listening socket and the owner's; channels have higher numbers.
+const DOOR: u64 = 0;
+const OWNER: u64 = 1;
+const FIRST_CHANNEL: u64 = 2;
+
+/// How long the references in messages of a client that is gone are kept.
+const KEEP_LENT: Duration = Duration::from_secs(60);
+/// How long no client is let in after the system had no descriptor for one.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A call that waits.
+pub(super) struct Parked {
+    pub(super) channel: u64,
+    pub(super) entry: Rc<Entry>,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// What is due at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A call's time is up.
+    Ticket(Ticket),
+    /// A client has not greeted.
+    Stranger(u64),
+    /// The references that a client, which is gone, has lent are given up.
+    Lent(u64),
+    /// Clients are let in again.
+    Door,
+}
+
+/// A server and all that it has to do with.
+pub(super) struct Server {
+    pub(super) home: Rc<Home>,
+    pub(super) limits: Limits,
+    pub(super) names: Names,
+    door: Door,
+    /// Hangs up when the manager's owner wants the server to end.
+    _owner: Option<OwnedFd>,
+    epoll: Epoll,
+    next_key: u64,
+    pub(super) channels: ById<Channel>,
+    /// Those who have not proved that they hold the key, the oldest first.
+    waiting: VecDeque<u64>,
+    strangers: HashMap<u64, Stranger>,
+    pub(super) sessions: ById<Session>,
+    pub(super) secrets: HashMap<[u8; 16], u64>,
+    pub(super) parked: HashMap<Ticket, Parked>,
+    pub(super) timers: BTreeSet<(Instant, Timer)>,
+    pub(super) waits: Waits,
+    /// Channels whose call was answered while another's was served.
+    pub(super) woken: Vec<u64>,
+}
+
+impl Server {
+    pub(super) fn new(
+        home: Rc<Home>,
+        door: Door,
+        owner: Option<OwnedFd>,
+        limits: Limits,
+        names: Names,
+    ) -> Result<Server> {
+        let epoll = Epoll::new().map_err(Error::os("epoll_create1"))?;
+        epoll.add(door.as_fd(), DOOR).map_err(Error::os("epoll_ctl"))?;
+        if let Some(owner) = &owner {
+            epoll.add(owner.as_fd(), OWNER).map_err(Error::os("epoll_ctl"))?;
+        }
+        Ok(Server {
+            home,
+            limits,
+            names,
+            door,
+            _owner: owner,
+            epoll,
+            next_key: FIRST_CHANNEL,
+            channels: ById::default(),
+            waiting: VecDeque::new(),
+            strangers: HashMap::new(),
+            sessions: ById::default(),
+            secrets: HashMap::new(),
+            parked: HashMap::new(),
+            timers: BTreeSet::new(),
+            waits: Waits::new(limits.parked_calls),
+            woken: Vec::new(),
+        })
+    }
+
+    /// Serves until the owner is gone.
+    pub(super) fn run(&mut self) -> Result<()> {
+        let _entered = self.home.enter()?;
+        let mut ready = Vec::new();
+        loop {
+            let next = self.timers.first().map_or(Deadline::NEVER, |(at, _)| Deadline::at(*at));
+            self.epoll.wait(next, &mut ready).map_err(Error::os("epoll_wait"))?;
+            for &key in &ready {
+                match key {
+                    DOOR => self.let_in()?,
+                    OWNER => return Ok(()),
+                    channel => self.attend(channel, true),
+                }
+            }
+            self.run_timers()?;
+        }
+    }
+
+    /// Accepts all who wait.
+    fn let_in(&mut self) -> Result<()> {
+        loop {
+            match self.door.accept(&self.home.place.key) {
+                Ok(Some(stranger)) => self.welcome(stranger),
+                Ok(None) => return Ok(()),
+                // No descriptor is left: the queue would be reported again and again.
+                Err(_) => {
+                    let _ = self.epoll.modify(self.door.as_fd(), DOOR, false, false);
+                    self.timers.insert((Instant::now() + PAUSE, Timer::Door));
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// A client that has just connected; there are only so many places.
+    fn welcome(&mut self, stranger: Stranger) {
+        if self.channels.len() + self.strangers.len() >= self.limits.connections {
+            return;
+        }
+        if self.waiting.len() >= self.limits.strangers {
+            if let Some(oldest) = self.waiting.pop_front() {
+                self.close(oldest);
+            }
+        }
+        let key = self.next_key;
+        self.next_key += 1;
+        if self.epoll.add(stranger.as_fd(), key).is_err() {
+            return;
+        }
+        self.waiting.push_back(key);
+        if let Some(until) = Instant::now().checked_add(self.limits.handshake_timeout) {
+            self.timers.insert((until, Timer::Stranger(key)));
+        }
+        self.meet(key, stranger);
+    }
+
+    /// Goes on with a handshake; who has the key becomes a channel.
+    fn meet(&mut self, key: u64, mut stranger: Stranger) {
+        match stranger.advance() {
+            Ok(false) => drop(self.strangers.insert(key, stranger)),
+            Ok(true) => {
+                self.is_known_now(key);
+                if let Some(socket) = stranger.into_socket() {
+                    self.channels.insert(key, Channel::new(key, socket));
+                }
+            }
+            Err(_) => self.is_known_now(key),
+        }
+    }
+
+    /// Takes note that somebody is no stranger any more, or gone.
+    pub(super) fn is_known_now(&mut self, key: u64) {
+        self.waiting.retain(|waiting| *waiting != key);
+    }
+
+    /// Does what is to be done for a channel, and for those whose calls this has answered.
+    fn attend(&mut self, key: u64, read: bool) {
+        if let Some(stranger) = self.strangers.remove(&key) {
+            return self.meet(key, stranger);
+        }
+        self.attend_one(key, read);
+        while let Some(key) = self.woken.pop() {
+            self.attend_one(key, false);
+        }
+    }
+
+    fn attend_one(&mut self, key: u64, read: bool) {
+        let Some(mut channel) = self.channels.remove(&key) else { return };
+        match self.advance(&mut channel, read) {
+            Ok(true) => {
+                self.watch(&mut channel);
+                self.channels.insert(key, channel);
+            }
+            Ok(false) | Err(_) => self.bury(channel),
+        }
+        self.settle();
+    }
+
+    /// Sends, reads, serves and sends; false if the channel is at its end.
+    fn advance(&mut self, channel: &mut Channel, read: bool) -> Result<bool> {
+        if channel.outbox.len() > 0 {
+            channel.outbox.flush(channel.socket.as_fd(), false)?;
+        }
+        if read && !channel.ending {
+            match channel.inbox.fill(channel.socket.as_fd(), true)? {
+                Filled::End => return Ok(false),
+                Filled::Some | Filled::Nothing => {}
+            }
+        }
+        loop {
+            let served = self.serve_frames(channel);
+            let flushed = channel.outbox.flush(channel.socket.as_fd(), false)?;
+            if channel.ending && flushed {
+                return Ok(false);
+            }
+            // What stopped it may be gone now: then there is no event to come for what has arrived.
+            if !served || !flushed {
+                return Ok(!Server::floods(channel));
+            }
+        }
+    }
+
+    /// Whether a client has sent more descriptors ahead of their requests than any request could have.
+    fn floods(channel: &Channel) -> bool {
+        const MOST: usize = 1 << 10;
+        channel.inbox.fds() > MOST
+    }
+
+    /// Serves the requests that have arrived; whether there may be more.
+    fn serve_frames(&mut self, channel: &mut Channel) -> bool {
+        let mut any = false;
+        while channel.is_free() {
+            let max = match channel.session {
+                Some(_) => self.limits.max_message,
+                None => STRANGERS_MOST,
+            };
+            let served = match channel.inbox.frame(max) {
+                Ok(None) => return false,
+                Ok(Some(frame)) => self.serve(channel, frame),
+                Err(error) => Err(error),
+            };
+            any = true;
+            if let Err(error) = served {
+                channel.outbox.push(|out| super::protocol::push_error(out, &error));
+                channel.ending = true;
+            }
+        }
+        any
+    }
+
+    fn watch(&self, channel: &mut Channel) {
+        let wanted = channel.wanted_interest();
+        if wanted != channel.interest {
+            let changed =
+                self.epoll.modify(channel.socket.as_fd(), channel.key, wanted.0, wanted.1);
+            if changed.is_ok() {
+                channel.interest = wanted;
+            }
+        }
+    }
+
+    fn close(&mut self, key: u64) {
+        drop(self.strangers.remove(&key));
+        self.is_known_now(key);
+        if let Some(channel) = self.channels.remove(&key) {
+            self.bury(channel);
+        }
+        self.settle();
+        while let Some(key) = self.woken.pop() {
+            self.attend_one(key, false);
+        }
+    }
+
+    /// A channel is gone: its call waits no more, and its session may be at its end.
+    fn bury(&mut self, channel: Channel) {
+        if let Some(parked) = channel.parked.and_then(|ticket| self.unpark(ticket)) {
+            self.withdraw(&parked, channel.parked, false);
+        }
+        match channel.session {
+            None => {}
+            Some(number) => self.leave(number),
+        }
+    }
+
+    /// A channel of a session is gone; with the last one the session ends.
+    fn leave(&mut self, number: u64) {
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        session.channels -= 1;
+        if session.channels > 0 {
+            return;
+        }
+        self.secrets.remove(&session.secret);
+        let references = std::mem::take(&mut session.references);
+        let held = std::mem::take(&mut session.held);
+        if session.lent.is_empty() {
+            self.sessions.remove(&number);
+        } else {
+            self.timers.insert((Instant::now() + KEEP_LENT, Timer::Lent(number)));
+        }
+        for id in held {
+            if let Ok(entry) = self.home.find(id) {
+                if let Ok(mut object) = entry.object.try_borrow_mut() {
+                    object.session_ended(number, &mut self.waits);
+                }
+            }
+        }
+        self.deliver();
+        for (id, count) in references {
+            drop(self.home.release(id, count));
+        }
+    }
+
+    /// Tells an object that a call on it is over.
+    fn withdraw(&mut self, parked: &Parked, ticket: Option<Ticket>, timed_out: bool) {
+        if let (Some(ticket), Ok(mut object)) = (ticket, parked.entry.object.try_borrow_mut()) {
+            object.withdraw(ticket, timed_out, &mut self.waits);
+        }
+        self.deliver();
+    }
+
+    /// Takes a call out of those that wait.
+    pub(super) fn unpark(&mut self, ticket: Ticket) -> Option<Parked> {
+        let parked = self.parked.remove(&ticket)?;
+        self.waits.parked = self.parked.len();
+        if let Some(deadline) = parked.deadline {
+            self.timers.remove(&(deadline, Timer::Ticket(ticket)));
+        }
+        Some(parked)
+    }
+
+    fn run_timers(&mut self) -> Result<()> {
+        if self.timers.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        while let Some((at, timer)) = self.timers.pop_first() {
+            if at > now {
+                self.timers.insert((at, timer));
+                break;
+            }
+            match timer {
+                Timer::Ticket(ticket) => self.time_out(ticket),
+                Timer::Stranger(key) => {
+                    let greeted = self.channels.get(&key).is_none_or(|c| c.session.is_some());
+                    if self.strangers.contains_key(&key) || !greeted {
+                        self.close(key);
+                    }
+                }
+                Timer::Lent(number) => {
+                    let session = self.sessions.remove(&number).unwrap_or_default();
+                    for (id, count) in session.lent {
+                        drop(self.home.release(id, count));
+                    }
+                    self.settle();
+                }
+                Timer::Door => self
+                    .epoll
+                    .modify(self.door.as_fd(), DOOR, true, false)
+                    .map_err(Error::os("epoll_ctl"))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The object answers a call whose time is up, unless it must wait for something more.
+    fn time_out(&mut self, ticket: Ticket) {
+        let Some(parked) = self.parked.get_mut(&ticket) else { return };
+        parked.deadline = None;
+        let entry = Rc::clone(&parked.entry);
+        if let Ok(mut object) = entry.object.try_borrow_mut() {
+            object.withdraw(ticket, true, &mut self.waits);
+        }
+        self.deliver();
+        self.settle();
+        while let Some(key) = self.woken.pop() {
+            self.attend_one(key, false);
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("door", &self.door).finish_non_exhaustive()
+    }
+}
+
+/// Raises the number of descriptors to what this process may have: a client needs one.
+pub(super) fn allow_many_descriptors() {
+    use sys::limits::{Limit, Resource, limit, set_limit};
+    if let Ok(Limit { hard, .. }) = limit(Resource::OpenFiles) {
+        // Where it is refused, there are as many clients as there may be.
+        let _ = set_limit(Resource::OpenFiles, Limit { soft: hard, hard });
+    }
+}

@@ -1,0 +1,287 @@
+//! Calls that wait in the server.
+
+use super::PATIENCE;
+use super::support::watchdog;
+use multiproc::manager::{
+    BarrierProxy, ConditionProxy, EventProxy, LockProxy, QueueProxy, RLockProxy, SemaphoreProxy,
+};
+use multiproc::{BarrierBreak, Error, Manager, Process};
+use std::time::{Duration, Instant};
+
+const SHORT: Duration = Duration::from_millis(20);
+
+/// Says that it has got so far, and waits to be killed.
+fn linger(event: &EventProxy) -> multiproc::Result<()> {
+    event.set()?;
+    loop {
+        std::thread::park();
+    }
+}
+
+fn take_lock_and_linger(lock: LockProxy, event: EventProxy) -> multiproc::Result<()> {
+    std::mem::forget(lock.acquire()?);
+    linger(&event)
+}
+
+#[test]
+fn a_lock_is_taken_in_a_child_and_released_here() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (lock, event) = (manager.lock().unwrap(), manager.event().unwrap());
+    let child = Process::new(take_lock_and_linger, (lock.clone(), event.clone())).start().unwrap();
+    event.wait().unwrap();
+    assert!(lock.locked().unwrap() && lock.try_acquire().unwrap().is_none());
+    lock.release().unwrap();
+    assert!(lock.release().is_err());
+    assert!(!lock.acquire().unwrap().owner_died());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_lock_whose_holder_is_killed_goes_to_the_next() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (lock, event) = (manager.lock().unwrap(), manager.event().unwrap());
+    let child = Process::new(take_lock_and_linger, (lock.clone(), event.clone())).start().unwrap();
+    event.wait().unwrap();
+    let other = lock.clone();
+    let waiter = std::thread::spawn(move || other.acquire().unwrap().owner_died());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(waiter.join().unwrap());
+    assert!(!lock.acquire().unwrap().owner_died());
+}
+
+#[test]
+fn acquiring_gives_up_when_the_time_is_up() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let lock = manager.lock().unwrap();
+    let guard = lock.acquire().unwrap();
+    let start = Instant::now();
+    assert!(lock.acquire_timeout(SHORT).unwrap().is_none());
+    assert!(start.elapsed() >= SHORT);
+    drop(guard);
+    assert!(lock.acquire_timeout(Duration::MAX).unwrap().is_some());
+}
+
+fn use_rlock(lock: RLockProxy) -> multiproc::Result<bool> {
+    let outer = lock.acquire()?;
+    let inner = lock.acquire()?;
+    drop(inner);
+    let held = lock.locked()?;
+    drop(outer);
+    Ok(held)
+}
+
+#[test]
+fn an_rlock_is_its_threads_until_the_last_release() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let lock = manager.rlock().unwrap();
+    assert!(Process::new(use_rlock, (lock.clone(),)).start().unwrap().join().unwrap().unwrap());
+    let guard = lock.acquire().unwrap();
+    let _again = lock.try_acquire().unwrap().unwrap();
+    let other = lock.clone();
+    std::thread::spawn(move || {
+        assert!(other.try_acquire().unwrap().is_none());
+        assert!(other.release().is_err());
+    })
+    .join()
+    .unwrap();
+    drop(guard);
+    assert!(lock.locked().unwrap());
+}
+
+fn take_permit_and_linger(semaphore: SemaphoreProxy, event: EventProxy) -> multiproc::Result<()> {
+    std::mem::forget(semaphore.permit()?);
+    semaphore.acquire()?;
+    linger(&event)
+}
+
+#[test]
+fn permits_of_a_killed_process_come_back_and_bare_ones_do_not() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (semaphore, event) = (manager.bounded_semaphore(2).unwrap(), manager.event().unwrap());
+    let arguments = (semaphore.clone(), event.clone());
+    let child = Process::new(take_permit_and_linger, arguments).start().unwrap();
+    event.wait().unwrap();
+    assert_eq!(semaphore.value().unwrap(), 0);
+    assert!(!semaphore.try_acquire().unwrap() && semaphore.locked().unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let permit = semaphore.permit().unwrap();
+    assert!(!semaphore.acquire_timeout(SHORT).unwrap());
+    drop(permit);
+    semaphore.release().unwrap();
+    assert_eq!(semaphore.value().unwrap(), 2);
+    assert!(semaphore.release().is_err());
+}
+
+fn wait_for_number(
+    condition: ConditionProxy,
+    number: multiproc::manager::ValueProxy<u32>,
+) -> multiproc::Result<bool> {
+    let _guard = condition.acquire()?;
+    condition.wait_for(|| number.get().is_ok_and(|number| number == 4))
+}
+
+#[test]
+fn a_condition_wakes_who_waits_for_what_has_become_true() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (condition, number) = (manager.condition().unwrap(), manager.value(0u32).unwrap());
+    let child = Process::new(wait_for_number, (condition.clone(), number.clone())).start().unwrap();
+    for value in 1..=4 {
+        let _guard = condition.acquire().unwrap();
+        number.set(value).unwrap();
+        condition.notify_all().unwrap();
+    }
+    assert!(child.join().unwrap().unwrap());
+    assert!(condition.notify(1).is_err(), "the lock is not held");
+    let _guard = condition.acquire().unwrap();
+    let _again = condition.acquire().unwrap();
+    assert!(!condition.wait_timeout(SHORT).unwrap());
+    assert!(!condition.wait_for_timeout(|| false, SHORT).unwrap());
+}
+
+#[test]
+fn an_event_wakes_all_who_wait() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let event = manager.event().unwrap();
+    assert!(!event.wait_timeout(SHORT).unwrap() && !event.is_set().unwrap());
+    let waiters: Vec<_> = (0..4)
+        .map(|_| {
+            let event = event.clone();
+            std::thread::spawn(move || event.wait().unwrap())
+        })
+        .collect();
+    event.set().unwrap();
+    assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap()));
+    event.clear().unwrap();
+    assert!(!event.is_set().unwrap());
+}
+
+fn pass(barrier: BarrierProxy) -> multiproc::Result<usize> {
+    barrier.wait()
+}
+
+#[test]
+fn a_barrier_lets_all_parties_go_together() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let barrier = manager.barrier(3).unwrap();
+    assert_eq!(barrier.parties().unwrap(), 3);
+    for _ in 0..2 {
+        let start = || Process::new(pass, (barrier.clone(),)).start().unwrap();
+        let (a, b) = (start(), start());
+        let mine = barrier.wait().unwrap();
+        let mut all = [mine, a.join().unwrap().unwrap(), b.join().unwrap().unwrap()];
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2]);
+    }
+    let cause = |error| match error {
+        Err(Error::BrokenBarrierError { cause }) => cause,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cause(barrier.wait_timeout(SHORT)), BarrierBreak::TimedOut);
+    assert!(barrier.is_broken().unwrap());
+    barrier.reset().unwrap();
+    assert!(!barrier.is_broken().unwrap());
+    barrier.abort().unwrap();
+    assert_eq!(cause(barrier.wait()), BarrierBreak::Aborted);
+}
+
+#[test]
+fn a_barrier_breaks_when_a_party_is_killed() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let barrier = manager.barrier(3).unwrap();
+    let child = Process::new(pass, (barrier.clone(),)).start().unwrap();
+    while barrier.waiting().unwrap() == 0 {
+        std::thread::yield_now();
+    }
+    let mine = barrier.clone();
+    let waiter = std::thread::spawn(move || mine.wait());
+    while barrier.waiting().unwrap() < 2 {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let broken = waiter.join().unwrap();
+    assert!(matches!(broken, Err(Error::BrokenBarrierError { .. })), "{broken:?}");
+}
+
+#[test]
+fn a_queue_has_size_order_and_limits() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let queue = manager.queue(2).unwrap();
+    assert!(queue.is_empty().unwrap() && matches!(queue.try_get(), Err(Error::Empty)));
+    queue.put(1).unwrap();
+    queue.put(2).unwrap();
+    assert!(queue.is_full().unwrap());
+    assert_eq!((queue.len().unwrap(), queue.maxsize().unwrap()), (2, 2));
+    assert!(matches!(queue.try_put(3), Err(Error::Full)));
+    let start = Instant::now();
+    assert!(matches!(queue.put_timeout(3, SHORT), Err(Error::Full)));
+    assert!(start.elapsed() >= SHORT);
+    assert_eq!((queue.get().unwrap(), queue.get().unwrap()), (1, 2));
+    assert!(matches!(queue.get_timeout(SHORT), Err(Error::Empty)));
+}
+
+fn work(queue: QueueProxy<u32>, done: QueueProxy<u32>) -> multiproc::Result<()> {
+    loop {
+        let item = queue.get()?;
+        if item == 0 {
+            return Ok(());
+        }
+        done.put(item * 2)?;
+        queue.task_done()?;
+    }
+}
+
+#[test]
+fn a_queue_is_joined_when_all_its_items_are_done() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (queue, done) = (manager.joinable_queue(3).unwrap(), manager.queue(0).unwrap());
+    let children: Vec<_> = (0..2)
+        .map(|_| Process::new(work, (queue.clone(), done.clone())).start().unwrap())
+        .collect();
+    (1..=50).for_each(|n| queue.put(n).unwrap());
+    queue.join().unwrap();
+    assert!(queue.task_done().is_err());
+    let mut results: Vec<_> = (0..50).map(|_| done.try_get().unwrap()).collect();
+    results.sort_unstable();
+    assert_eq!(results, (1..=50).map(|n| n * 2).collect::<Vec<_>>());
+    queue.put(0).unwrap();
+    queue.put(0).unwrap();
+    children.into_iter().for_each(|child| child.join().unwrap().unwrap());
+    assert!(!queue.join_timeout(SHORT).unwrap());
+}
+
+fn get_one(queue: QueueProxy<u32>, event: EventProxy) -> multiproc::Result<u32> {
+    event.set()?;
+    queue.get()
+}
+
+#[test]
+fn what_a_killed_getter_waited_for_goes_to_another() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (queue, event) = (manager.queue(0).unwrap(), manager.event().unwrap());
+    let child = Process::new(get_one, (queue.clone(), event.clone())).start().unwrap();
+    event.wait().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Its sockets were closed before this could be answered.
+    while manager.debug_info().unwrap().contains("sessions=2") {
+        std::thread::yield_now();
+    }
+    queue.put(7).unwrap();
+    assert_eq!(queue.get().unwrap(), 7);
+}
