@@ -48,8 +48,6 @@ impl Image {
         // The fields have 32 bits on some machines.
         #[allow(clippy::unnecessary_cast)]
         for header in headers {
-            // Half as wide on 32-bit systems.
-            #[allow(clippy::unnecessary_cast)]
             let words = [
                 u64::from(header.p_type),
                 u64::from(header.p_flags),
