@@ -166,6 +166,11 @@ pub enum Error {
         /// What the object has.
         found: String,
     },
+    /// Processes that have ended since took items and never said that these are done.
+    ItemsLost {
+        /// How many items.
+        items: u64,
+    },
 }
 
 impl Error {
@@ -275,6 +280,9 @@ impl fmt::Display for Error {
             Error::NotExported { object } => write!(f, "{object} exports no such method"),
             Error::InterfaceMismatch { expected, found } => {
                 write!(f, "the proxy is for {expected}, the object is {found}")
+            }
+            Error::ItemsLost { items } => {
+                write!(f, "{items} items were taken by processes that ended before these were done")
             }
         }
     }

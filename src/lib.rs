@@ -80,15 +80,18 @@ pub use connection::{
 pub use context::Context;
 pub use error::{Error, Result};
 pub use log::{Level, Record, log_to_stderr, set_logger};
-pub use manager::{Manager, ManagerBuilder};
+pub use manager::{Manager, ManagerBuilder, PythonManager};
 pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
 pub use process::{
-    ActiveChild, AuthKey, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process, StartMethod,
-    Stdio, Target, active_children, all_start_methods, at_exit, at_fork_child, available_cpus,
-    cpu_count, current_process, exit, init, parent_process, set_forkserver_preload,
+    ActiveChild, AuthKey, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process,
+    StartMethod, Stdio, Target, active_children, all_start_methods, at_exit, at_fork_child,
+    available_cpus, cpu_count, current_process, exit, init, parent_process, set_forkserver_preload,
     set_start_method, start_method,
 };
-pub use queue::{Builder as QueueBuilder, Iter as QueueIter, Queue};
+pub use queue::{
+    Builder as QueueBuilder, Iter as QueueIter, JoinableQueue, Queue, Receiver, Sender,
+    SimpleQueue, bounded_channel, channel,
+};
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
 pub use shared_memory::{ShareableIter, ShareableList, SharedMemory, SharedMemoryManager};
 pub use sharedctypes::{Array, ArrayGuard, RawArray, RawValue, Value, ValueGuard};

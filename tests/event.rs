@@ -34,7 +34,7 @@ fn set_wakes_all_who_wait_in_any_process() {
     let event = Event::new().unwrap();
     for _ in 0..3 {
         let sleepers = [0, 1, 2].map(|_| os::fork(|| assert!(event.wait().unwrap())));
-        sleepers.map(os::wait_until_asleep);
+        sleepers.into_iter().for_each(os::wait_until_asleep);
         event.set().unwrap();
         event.clear(); // and yet each of them is woken
         for sleeper in sleepers {
@@ -47,8 +47,8 @@ fn set_wakes_all_who_wait_in_any_process() {
 fn a_killed_sleeper_leaves_no_trace() {
     let _watchdog = watchdog(LONG);
     let event = Event::new().unwrap();
-    let sleepers = [0, 1].map(|_| os::fork(|| drop(event.wait().unwrap())));
-    sleepers.map(os::wait_until_asleep);
+    let sleepers = [0, 1].map(|_| os::fork(|| assert!(event.wait().unwrap())));
+    sleepers.into_iter().for_each(os::wait_until_asleep);
     os::kill_and_reap(sleepers[0]);
     event.set().unwrap();
     assert_eq!(os::wait(sleepers[1]), os::Status::Exited(0));

@@ -71,3 +71,23 @@ fn a_logger_is_given_every_record() {
         assert_eq!(records[1], format!("[DEBUG/{me}] child exited with code 0"));
     });
 }
+
+/// A logger that lasts longer than the process it is called in.
+fn say(record: &multiproc::Record<'_>) {
+    println!("{record}");
+}
+
+#[test]
+fn children_have_their_parents_logger() {
+    alone(|| {
+        multiproc::set_logger(say);
+        for method in all_start_methods() {
+            let process = Process::new(|| (), ()).name("child").start_method(method);
+            let mut child = process.stdout(Stdio::Piped).start().unwrap();
+            let mut text = String::new();
+            child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+            child.join().unwrap();
+            assert_eq!(text, "[INFO/child] child process calls its function\n", "{method}");
+        }
+    });
+}

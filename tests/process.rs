@@ -427,6 +427,24 @@ fn a_child_of_a_program_without_stdout_and_stderr_runs_and_exits_well() {
 }
 
 #[test]
+fn a_child_that_breaks_its_own_stdout_exits_well() {
+    alone(|| {
+        for method in all_start_methods() {
+            let work = || {
+                let (reader, writer) = pipe();
+                drop(reader);
+                support::os::replace(1, writer.as_fd());
+                print!("into nowhere");
+                7u32
+            };
+            let child = Process::new(work, ()).start_method(method).start().unwrap();
+            assert_eq!(child.wait().unwrap(), ExitStatus::Exited(0), "{method}");
+            assert_eq!(child.join().unwrap(), 7, "{method}");
+        }
+    });
+}
+
+#[test]
 fn a_panic_is_told_although_stderr_is_broken() {
     alone(|| {
         for method in all_start_methods() {

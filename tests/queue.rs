@@ -531,3 +531,123 @@ fn a_handle_that_came_as_a_message_is_the_same_queue() {
         assert!(first.is_closed());
     });
 }
+
+#[test]
+fn batches_go_in_and_come_out_in_order_and_say_how_many() {
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::bounded(5).unwrap();
+    assert_eq!(queue.try_put_many(&[1, 2, 3]).unwrap(), 3);
+    assert_eq!(queue.try_put_many(&[4, 5, 6]).unwrap(), 2);
+    assert!(matches!(queue.try_put_many(&[6]), Err(Error::Full)));
+    assert!(matches!(queue.put_many_timeout(&[6], SHORT), Err(Error::Full)));
+    assert_eq!(queue.get_many(2).unwrap(), [1, 2]);
+    assert_eq!(queue.put_many(&[6, 7]).unwrap(), 2);
+    assert_eq!(queue.get_many(100).unwrap(), [3, 4, 5, 6, 7]);
+    assert!(matches!(queue.try_get_many(1), Err(Error::Empty)));
+    assert!(matches!(queue.get_many_timeout(1, SHORT), Err(Error::Empty)));
+    assert!(queue.get_many(0).unwrap().is_empty() && queue.put_many(&[]).unwrap() == 0);
+    queue.close().unwrap();
+    assert!(matches!(queue.get_many(1), Err(Error::Closed)));
+    assert!(matches!(queue.put_many(&[1]), Err(Error::Closed)));
+}
+
+#[test]
+fn a_batch_larger_than_the_queue_goes_through_it_whole() {
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::<String>::builder().max_bytes(96 << 10).build().unwrap();
+    let items: Vec<String> = (0..2000).map(|i| format!("{i}{}", "x".repeat(i))).collect();
+    let child = os::fork(|| assert_eq!(queue.put_many(&items).unwrap(), items.len()));
+    let mut got = Vec::new();
+    while got.len() < items.len() {
+        got.extend(queue.get_many(300).unwrap());
+    }
+    assert!(got == items);
+    join(child);
+}
+
+#[test]
+fn a_batch_carries_descriptors() {
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::<(u8, Vec<OwnedFd>)>::new().unwrap();
+    let (mut end, fds) = writers(3);
+    let mut fds = fds.into_iter();
+    let items = [(0, vec![]), (1, fds.by_ref().take(2).collect()), (2, fds.collect())];
+    assert_eq!(queue.put_many(&items).unwrap(), 3);
+    drop(items);
+    let mut got = Vec::new();
+    while got.len() < 3 {
+        got.extend(queue.get_many(3).unwrap());
+    }
+    assert_eq!(got.iter().map(|(_, fds)| fds.len()).collect::<Vec<_>>(), [0, 2, 1]);
+    drop(got);
+    assert_eq!(end.read(&mut [0]).unwrap(), 0, "a descriptor is left");
+}
+
+#[test]
+fn an_item_of_a_batch_that_cannot_be_encoded_fails_it_before_any_is_in() {
+    struct Picky(bool);
+    impl multiproc::Encode for Picky {
+        fn encode(&self, encoder: &mut multiproc::Encoder<'_>) {
+            if !self.0 {
+                encoder.fail(Error::Encode { reason: "picky".into() });
+            }
+        }
+    }
+    let queue = Queue::<Picky>::new().unwrap();
+    assert!(matches!(queue.put_many(&[Picky(true), Picky(false)]), Err(Error::Encode { .. })));
+    assert!(queue.is_empty().unwrap());
+}
+
+#[test]
+fn any_number_of_pollers_wake_for_an_item_and_sleep_again_when_it_is_taken() {
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::<u32>::new().unwrap();
+    let mut poll = os::Poll::of(queue.readiness().unwrap());
+    assert!(matches!(queue.try_get(), Err(Error::Empty)));
+    assert!(!poll.is_readable(0));
+    let watchers: Vec<_> = (0..2)
+        .map(|_| {
+            os::fork(|| {
+                let mut poll = os::Poll::of(queue.readiness().unwrap());
+                assert!(poll.is_readable(-1));
+            })
+        })
+        .collect();
+    watchers.iter().for_each(|pid| wait_until_asleep(*pid));
+    queue.put(&1).unwrap();
+    watchers.into_iter().for_each(join);
+    assert!(poll.is_readable(0));
+    assert_eq!(queue.try_get().unwrap(), 1);
+    assert!(matches!(queue.try_get(), Err(Error::Empty)));
+    assert!(!poll.is_readable(0));
+    queue.put(&2).unwrap();
+    queue.put(&3).unwrap();
+    assert_eq!(queue.get().unwrap(), 2);
+    assert!(poll.is_readable(0), "an item is left");
+    assert_eq!(queue.get().unwrap(), 3);
+    queue.close().unwrap();
+    assert!(poll.is_readable(0), "closed");
+}
+
+#[test]
+fn a_poller_and_a_getter_wait_side_by_side() {
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::<u32>::new().unwrap();
+    let getter = os::fork(|| assert_eq!(queue.get().unwrap(), 1));
+    wait_until_asleep(getter);
+    let watcher = os::fork(|| {
+        let mut poll = os::Poll::of(queue.readiness().unwrap());
+        loop {
+            assert!(poll.is_readable(-1));
+            match queue.try_get() {
+                Ok(item) => return assert_eq!(item, 2),
+                Err(error) => assert!(matches!(error, Error::Empty), "{error}"),
+            }
+        }
+    });
+    wait_until_asleep(watcher);
+    queue.put(&1).unwrap();
+    join(getter);
+    queue.put(&2).unwrap();
+    join(watcher);
+}

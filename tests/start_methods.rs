@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use support::os;
@@ -337,6 +338,35 @@ fn the_preload_function_runs_once_in_the_server_and_its_work_is_every_childs() {
     });
 }
 
+static PRELOADED: OnceLock<multiproc::Lock> = OnceLock::new();
+
+#[test]
+fn what_a_preload_function_prints_comes_once_and_a_lock_it_makes_is_one_for_all() {
+    alone(|| {
+        let work = || {
+            multiproc::set_forkserver_preload(|| {
+                PRELOADED.get_or_init(|| multiproc::Lock::new().unwrap());
+                print!("preloaded ");
+            })
+            .unwrap();
+            for _ in 0..3 {
+                let add = || {
+                    drop(PRELOADED.get().unwrap().acquire().unwrap());
+                    print!("child ");
+                };
+                let process = Process::new(add, ()).start_method(StartMethod::ForkServer);
+                process.start().unwrap().join().unwrap();
+            }
+        };
+        let process = Process::new(work, ()).stdout(multiproc::Stdio::Piped);
+        let mut child = process.start().unwrap();
+        let mut text = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        child.join().unwrap();
+        assert_eq!(text, "preloaded child child child ");
+    });
+}
+
 #[test]
 fn a_preload_function_that_panics_or_leaves_threads_is_an_error_of_every_start() {
     alone(|| {
@@ -516,6 +546,39 @@ fn an_idle_sibling_thread_may_start_processes_too() {
                     });
                 }
             }
+        });
+    });
+}
+
+#[test]
+#[allow(unsafe_code)]
+fn a_fork_among_threads_that_use_the_library_never_inherits_one_of_its_locks() {
+    alone(|| {
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for n in 0u64.. {
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        if n < 1000 {
+                            multiproc::at_exit(|| (), 0).unwrap();
+                        }
+                        multiproc::active_children();
+                        multiproc::current_process().authkey().unwrap();
+                        let parent = multiproc::parent_process().unwrap();
+                        assert!(parent.is_alive());
+                        print!("");
+                    }
+                });
+            }
+            for n in 0..100u32 {
+                // SAFETY: the other threads use this library and stdout, and nothing of their own.
+                let child = unsafe { Process::fork_unchecked(|| n + 1) };
+                assert_eq!(child.unwrap().join().unwrap(), n + 1);
+            }
+            stop.store(true, Ordering::Relaxed);
         });
     });
 }

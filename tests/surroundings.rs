@@ -5,7 +5,7 @@ mod alone;
 mod support;
 
 use alone::alone;
-use multiproc::{Error, ExitStatus, Process, Stdio, all_start_methods};
+use multiproc::{Error, ExitStatus, Process, StartMethod, Stdio, all_start_methods};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -207,6 +207,100 @@ fn fences_hold_for_the_child_alone_and_impossible_ones_are_errors() {
                 Some(1),
                 "{method}"
             );
+        }
+    });
+}
+
+#[test]
+fn a_spawned_program_is_called_as_asked_and_starts_its_own_children_all_the_same() {
+    fn names() -> (String, String) {
+        let comm = std::fs::read_to_string("/proc/self/comm").unwrap();
+        (std::env::args().next().unwrap(), comm.trim().to_string())
+    }
+    alone(|| {
+        let mine = names();
+        for method in all_start_methods() {
+            let work = || {
+                let grandchild = Process::new(names, ()).start().unwrap().join().unwrap();
+                (names(), grandchild)
+            };
+            let process = Process::new(work, ()).argv0("another name").start_method(method);
+            let ((argv0, comm), grandchild) = process.start().unwrap().join().unwrap();
+            assert_eq!(comm, "another name", "{method}");
+            if method == StartMethod::Spawn {
+                assert_eq!(
+                    (argv0.as_str(), grandchild.0.as_str()),
+                    ("another name", "another name")
+                );
+            } else {
+                assert_eq!((argv0, grandchild.0), (mine.0.clone(), mine.0.clone()), "{method}");
+            }
+            for name in ["", "a\0"] {
+                let refused = Process::new(|| (), ()).argv0(name).start_method(method).start();
+                assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "{method}");
+            }
+        }
+        assert_eq!(names(), mine);
+    });
+}
+
+#[test]
+fn root_gives_its_children_another_user_and_group() {
+    fn ids() -> Vec<String> {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        ["Uid:", "Gid:", "Groups:"].map(|name| field(name).trim().to_string()).into()
+    }
+    if !support::os::is_root() {
+        return eprintln!("skipped: only root may choose users");
+    }
+    alone(|| {
+        let mine = ids();
+        let four = |id: &str| [id; 4].join("\t");
+        for method in all_start_methods() {
+            let process = Process::new(ids, ()).uid(65534).gid(65533).start_method(method);
+            let child = process.daemon(true).start().unwrap();
+            assert_eq!(child.join().unwrap(), [four("65534"), four("65533"), String::new()]);
+            // Whoever has given root up does not get it back.
+            let work = |method: u32| {
+                let process = Process::new(|| (), ()).uid(0);
+                let process = process.start_method(all_start_methods()[method as usize]);
+                process.start().unwrap().join().unwrap_err().raw_os_error()
+            };
+            let process = Process::new(work, (1,)).uid(65534).start_method(method);
+            assert_eq!(process.start().unwrap().join().unwrap(), Some(1), "{method}");
+        }
+        assert_eq!(ids(), mine);
+    });
+}
+
+#[test]
+fn a_family_shares_one_key_and_who_is_given_another_hands_that_on() {
+    fn keys() -> (Vec<u8>, Vec<u8>) {
+        let key = || Vec::from(multiproc::current_process().authkey().unwrap());
+        let child = Process::new(key, ()).start().unwrap();
+        (key(), child.join().unwrap())
+    }
+    alone(|| {
+        // Nobody has asked for it yet: the first start draws it.
+        let children: Vec<_> = all_start_methods()
+            .map(|method| Process::new(keys, ()).start_method(method).start().unwrap())
+            .into();
+        let mine = Vec::from(multiproc::current_process().authkey().unwrap());
+        assert_eq!(mine.len(), 32);
+        for child in children {
+            assert_eq!(child.join().unwrap(), (mine.clone(), mine.clone()));
+        }
+        for method in all_start_methods() {
+            let process = Process::new(keys, ()).authkey(b"another").start_method(method);
+            assert!(format!("{process:?}").contains("AuthKey(..)"));
+            let theirs = process.start().unwrap().join().unwrap();
+            assert_eq!(theirs, (b"another".to_vec(), b"another".to_vec()), "{method}");
+        }
+        multiproc::current_process().set_authkey(b"a third");
+        for method in all_start_methods() {
+            let child = Process::new(keys, ()).start_method(method).start().unwrap();
+            assert_eq!(child.join().unwrap().1, b"a third", "{method}");
         }
     });
 }

@@ -219,9 +219,7 @@ impl Waitable for Connection {
 impl<T> Waitable for Queue<T> {
     fn watch(&self, watch: &mut Watch) -> Result<()> {
         if self.ring().prepare_sleep()? {
-            watch.readable(self.ring().bell());
-            // Another consumer may take the ring that was meant for both.
-            watch.look_again();
+            watch.readable(self.ring().bell()?);
         } else {
             watch.ready();
         }
@@ -229,7 +227,6 @@ impl<T> Waitable for Queue<T> {
     }
 
     fn is_ready(&self) -> Result<bool> {
-        self.ring().after_sleep()?;
         Ok(!self.is_empty()? || self.ring().is_closed())
     }
 }

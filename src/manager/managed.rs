@@ -15,7 +15,7 @@
 ///
 /// # Examples
 /// ```
-/// struct Counter(i64);
+/// pub struct Counter(i64);
 ///
 /// impl Counter {
 ///     fn new(start: i64) -> Counter {

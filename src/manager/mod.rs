@@ -25,7 +25,7 @@
 //! | 1 | 1: no reply is wanted; else 0 | | 1 | 0 |
 //! | 2 | number of descriptors | | 2 | number of descriptors |
 //! | 4 | 0 | | 4 | 0 |
-//! | 8 | object | | | the value, or an [`Error`](crate::Error), encoded |
+//! | 8 | object | | | the value, or an [`Error`], encoded |
 //! | 8 | method | | | |
 //! | | arguments, encoded | | | |
 //!
@@ -57,6 +57,7 @@ mod pipeline;
 mod place;
 mod protocol;
 mod proxy;
+mod python;
 mod served;
 mod server;
 mod session;
@@ -67,6 +68,7 @@ pub use objects::*;
 pub use pipeline::{Batch, Later, Mode, Now, Pending, Posted};
 pub use protocol::method_number;
 pub use proxy::{Handle, Proxy, object_id};
+pub use python::{PythonManager, PythonProxy};
 pub use served::{Call, Managed, Served, Ticket, Waiting, Waits};
 
 use crate::connection::Key;

@@ -8,7 +8,9 @@ use super::settings::Settings;
 use super::stdio::Streams;
 use super::surroundings::Surroundings;
 use super::target::{Body, EntryPoint, Target};
-use super::{StartMethod, authkey, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio};
+use super::{
+    StartMethod, authkey, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio,
+};
 use crate::codec::Payload;
 use crate::sys::signal::Blocked;
 use crate::{Decode, Encode, Error, Level, Result, log, sys};
@@ -25,6 +27,13 @@ use std::time::Duration;
 /// The function is a function item or a closure that captures nothing; what it needs are its
 /// arguments, and what it returns comes back through [`Child::join`]. Arguments are encoded at once;
 /// handles among them are the same objects in the child.
+///
+/// The process ends when its function returns: threads that the function has left running end with it,
+/// as at the end of `main`.
+///
+/// # Differences from Python
+/// A child waits for its threads there; join them here. The program that is executed is always this one
+/// (there is no `set_executable`), and there is no class to derive from: the function is all there is.
 ///
 /// # Examples
 /// ```
@@ -167,7 +176,9 @@ impl<R: Encode + Decode + 'static> Process<R> {
             let around = &mut birth.surroundings;
             // A spawned child has them when its program begins.
             let (environment, argv0) = match method {
-                StartMethod::Spawn => (std::mem::take(&mut around.environment), around.command.take()),
+                StartMethod::Spawn => {
+                    (std::mem::take(&mut around.environment), around.command.take())
+                }
                 _ => Default::default(),
             };
             if method == StartMethod::ForkServer && around.directory.is_none() {

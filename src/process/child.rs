@@ -495,7 +495,8 @@ impl<R: Decode> Child<R> {
     /// Blocks until the process has ended, and gives what its function returned.
     ///
     /// The exit code is as if the function were `main`: 0; 1 if what it returned is an `Err`, which is
-    /// given here as it is; the number of an [`ExitCode`](std::process::ExitCode).
+    /// given here as it is; the number of an [`ExitCode`](std::process::ExitCode). Unlike `main`, a
+    /// child does not print the `Err`, which need not be printable: whoever joins has it.
     ///
     /// # Blocking
     /// As [`wait`](Self::wait). The process never waits for its result to be read. A pipe to its

@@ -1,5 +1,6 @@
 //! Several messages got under one turn.
 
+use crate::Result;
 use crate::codec::Payload;
 use std::os::fd::OwnedFd;
 
@@ -50,10 +51,10 @@ impl Batch {
     }
 
     /// Calls `each` for the messages in their order, until it fails.
-    pub(crate) fn try_for_each<E>(
+    pub(crate) fn try_for_each(
         &mut self,
-        mut each: impl FnMut(&[u8], &mut Vec<OwnedFd>) -> Result<(), E>,
-    ) -> Result<(), E> {
+        mut each: impl FnMut(&[u8], &mut Vec<OwnedFd>) -> Result<()>,
+    ) -> Result<()> {
         let mut fds = std::mem::take(&mut self.payload.fds).into_iter();
         let (mut start, mut fds_taken) = (0, 0);
         for &(end, fds_end) in &self.ends {

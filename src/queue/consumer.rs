@@ -7,8 +7,8 @@ use super::state::Frame;
 use super::store::{SMALL, Stretch};
 use crate::codec::Payload;
 use crate::region::RawLockGuard;
+use crate::sys;
 use crate::sys::time::{Deadline, monotonic};
-use crate::sys::{self, poll};
 use crate::{Error, Result};
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
@@ -72,7 +72,9 @@ impl Inner {
         batch.clear();
         let turn = self.consumers_turn(deadline)?;
         self.settle_consumer(&turn);
-        let tail = self.await_item(self.state().head.read(), deadline)?;
+        self.await_item(self.state().head.read(), deadline)?;
+        // The tail that was enough for one may be an old one.
+        let tail = self.look_at_tail()?;
         let mut head = self.step_over(self.state().head.read(), tail)?;
         let items = tail.items.wrapping_sub(head.items);
         while batch.has_room() && (batch.count() as u64) < items {
@@ -182,19 +184,24 @@ impl Inner {
             self.sweep_if_empty()?;
             let passed = deadline.has_passed();
             let armed = if passed && !self.is_watched() { None } else { self.arm_bells(head)? };
-            // Looked at after the arming, which finds whoever publishes meanwhile or is found by him.
+            // Looked at after the arming, which finds whoever publishes meanwhile or is found by him, and
+            // before the item: nothing is put after either.
             let closed = self.state().is_closed();
+            let left = self.is_left(&self.writers)?;
             if let Some(tail) = self.look_for_item(head)? {
                 return Ok(tail);
             }
-            if closed || passed {
-                return Err(if closed { Error::Closed } else { Error::Empty });
+            match (closed, left, passed) {
+                (true, _, _) => return Err(Error::Closed),
+                (_, true, _) => return Err(Error::Disconnected),
+                (_, _, true) => return Err(Error::Empty),
+                _ => {}
             }
             let Some(bell) = armed else { continue };
             let large = !idle && self.is_large(self.state().head.read());
             let until = if large { deadline.min(Deadline::after(IDLE)) } else { deadline };
             let bell = self.items_bells[bell].as_fd();
-            if poll::wait_readable(bell, until).map_err(Error::os("ppoll"))? {
+            if self.sleep(bell, &self.writers, until)? {
                 // The bell rings before the tail is published, but hardly so.
                 self.linger(&mut rings, || Ok(self.look_at_tail()?.items > head.items))?;
             } else if large {

@@ -47,7 +47,7 @@ impl Mark {
 ///
 /// Armed: somebody sleeps, or watches, until the cursor moves. Each arming is a new epoch, so that who
 /// has rung for one and then finds another knows that its ring may have been heard before the cursor moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Word(u64);
 
 impl Word {
@@ -82,18 +82,18 @@ impl Word {
 
     /// The word after this one is published, armed as before or not at all.
     #[inline]
-    fn published(self, armed: bool) -> Word {
+    pub(super) fn published(self, armed: bool) -> Word {
         let word = self.0.wrapping_add(Self::VERSION) & !Self::ARMED;
         Word(word | u64::from(armed))
     }
 
     /// Armed, some epochs later.
-    fn armed(self, epochs: u64) -> Word {
+    pub(super) fn armed(self, epochs: u64) -> Word {
         let low = (self.0 as u32).wrapping_add((Self::EPOCH * epochs) as u32);
         Word(self.0 & !(Self::VERSION - 1) | u64::from(low) | Self::ARMED)
     }
 
-    fn closed(self) -> Word {
+    pub(super) fn closed(self) -> Word {
         Word((self.0 | Self::CLOSED) & !Self::ARMED)
     }
 }
@@ -267,6 +267,13 @@ impl Cursor {
             }
         }
         Err(scribbled())
+    }
+
+    /// The word of a cursor that is armed from the beginning.
+    #[cfg(test)]
+    pub(super) fn first() -> Word {
+        let cursor = Cursor::ARMED;
+        cursor.word()
     }
 
     /// Stores any word, as a scribbler would.

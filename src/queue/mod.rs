@@ -5,9 +5,14 @@
 
 mod batch;
 mod builder;
+mod channel;
 mod consumer;
 mod cursor;
+mod joinable;
+mod ledger;
 mod limit;
+#[cfg(test)]
+mod model;
 mod parcel;
 mod producer;
 #[expect(clippy::module_inception, reason = "a primitive's word is its file")]
@@ -16,10 +21,14 @@ mod ring;
 #[cfg(test)]
 mod scribbled;
 mod side;
+mod simple;
 mod state;
 mod store;
 
 pub use builder::Builder;
+pub use channel::{Receiver, Sender, bounded_channel, channel};
+pub use joinable::JoinableQueue;
 pub(crate) use limit::default_max_bytes;
 pub use queue::{Iter, Queue};
 pub(crate) use ring::{Options, Ring};
+pub use simple::SimpleQueue;

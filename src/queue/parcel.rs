@@ -19,6 +19,19 @@ impl<'a> Parcel<'a> {
         Parcel { len, bytes, fds: &[] }
     }
 
+    /// The messages that follow each other in `payload`, given where each ends in bytes and descriptors.
+    pub(crate) fn each(
+        payload: &'a Payload,
+        ends: &'a [(usize, usize)],
+    ) -> impl Iterator<Item = Parcel<'a>> + Clone {
+        let starts = std::iter::once(&(0, 0)).chain(ends);
+        starts.zip(ends).map(|(start, end)| Parcel {
+            len: None,
+            bytes: &payload.bytes[start.0..end.0],
+            fds: &payload.fds[start.1..end.1],
+        })
+    }
+
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.bytes.len() + if self.len.is_some() { 8 } else { 0 }

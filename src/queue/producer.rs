@@ -7,8 +7,8 @@ use super::side::Side;
 use super::state::{Frame, SEGMENTS};
 use super::store::EAGER;
 use crate::region::RawLockGuard;
+use crate::sys;
 use crate::sys::time::Deadline;
-use crate::sys::{self, poll};
 use crate::{Error, Result};
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
@@ -415,9 +415,11 @@ impl Inner {
             return if state.head.word().is_closed() { self.close_tail() } else { Ok(()) };
         }
         let bell = self.space_bell.as_fd();
-        let rung = deadline == Deadline::NEVER
-            || poll::wait_readable(bell, deadline).map_err(Error::os("ppoll"))?;
-        if rung {
+        let alone = deadline == Deadline::NEVER && self.readers.is_none();
+        if alone || self.sleep(bell, &self.readers, deadline)? {
+            if self.is_left(&self.readers)? {
+                return Err(Error::Disconnected);
+            }
             // Nobody else takes the ring that was seen: that needs the turn.
             sys::fd::drain(bell).map_err(Error::os("read"))?;
             // The bell rings before the head is published, but hardly so.

@@ -1,5 +1,6 @@
 //! `Queue<T>`.
 
+use super::batch::Batch;
 use super::builder::Builder;
 use super::parcel::Parcel;
 use super::ring::Ring;
@@ -9,6 +10,7 @@ use crate::{Decode, Decoder, Encode, Encoder, Error, Result};
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// A first-in, first-out queue that any number of processes put into and get from.
@@ -53,7 +55,7 @@ thread_local! {
 }
 
 /// Calls `with` with the thread's buffers, empty.
-fn with_scratch<R>(with: impl FnOnce(&mut Payload) -> R) -> R {
+pub(super) fn with_scratch<R>(with: impl FnOnce(&mut Payload) -> R) -> R {
     /// A larger buffer is worth its memory only while it is used.
     const KEEP: usize = 1 << 20;
     // Taken out, so that an `Encode` that itself uses a queue finds none and makes its own.
@@ -65,6 +67,15 @@ fn with_scratch<R>(with: impl FnOnce(&mut Payload) -> R) -> R {
         let _ = SCRATCH.try_with(|cell| cell.set(scratch));
     }
     answer
+}
+
+/// The item that a message is.
+#[inline]
+pub(super) fn decode<T: Decode>(bytes: &[u8], fds: &mut Vec<OwnedFd>) -> Result<T> {
+    let mut decoder = Decoder::new(bytes, fds);
+    let item = T::decode(&mut decoder)?;
+    decoder.finish()?;
+    Ok(item)
 }
 
 impl<T> Queue<T> {
@@ -178,6 +189,31 @@ impl<T> Queue<T> {
         self.ring.close()
     }
 
+    /// A descriptor that is readable while there may be something to get, or the queue is closed, for a
+    /// poller or a runtime to wait for.
+    ///
+    /// Any number of processes may wait for it beside each other and beside those who wait in
+    /// [`get`](Self::get). Another may be faster, so use [`try_get`](Self::try_get) when it is readable; it
+    /// stays so until a `try_get` finds nothing.
+    ///
+    /// # Errors
+    /// * [`Error::Os`] (EMFILE, ENOMEM): the descriptor is made when it is first asked for.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::os::fd::AsFd;
+    ///
+    /// let queue = multiproc::Queue::new()?;
+    /// let readable = queue.readiness()?.as_fd().try_clone_to_owned().expect("a free number");
+    /// queue.put(&1)?;
+    /// // ... wait until `readable` is, then
+    /// assert_eq!(queue.try_get()?, 1);
+    /// # Ok::<(), multiproc::Error>(())
+    /// ```
+    pub fn readiness(&self) -> Result<BorrowedFd<'_>> {
+        self.ring.bell()
+    }
+
     /// Whether somebody has closed the queue.
     pub fn is_closed(&self) -> bool {
         self.ring.is_closed()
@@ -240,6 +276,70 @@ impl<T: Encode> Queue<T> {
             self.ring.put(message, deadline()).map(drop)
         })
     }
+
+    /// Puts items one behind the other, with none of anybody else's between them, and waits for room where
+    /// there is none; says how many are in: all of them, unless somebody closes the queue meanwhile.
+    ///
+    /// It costs less than as many calls of [`put`](Self::put). An item that cannot be encoded, or is too
+    /// long, fails the call before any is put.
+    ///
+    /// # Blocking
+    /// Waits without limit for room; signals do not end the wait.
+    ///
+    /// # If a process dies
+    /// As in [`put`](Self::put): a caller that is killed has put some of the first items, or none.
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put), when no item is in.
+    ///
+    /// # Examples
+    /// ```
+    /// let queue = multiproc::Queue::new()?;
+    /// assert_eq!(queue.put_many(&[1, 2, 3])?, 3);
+    /// assert_eq!(queue.get_many(2)?, [1, 2]);
+    /// assert_eq!(queue.get_many(2)?, [3]);
+    /// # Ok::<(), multiproc::Error>(())
+    /// ```
+    pub fn put_many(&self, items: &[T]) -> Result<usize> {
+        self.put_many_until(items, || Deadline::NEVER)
+    }
+
+    /// Puts as many of the first items as there is room for, and says how many.
+    ///
+    /// # Errors
+    /// * [`Error::Full`]: there is room for none.
+    /// * Those of [`put`](Self::put), when no item is in.
+    pub fn try_put_many(&self, items: &[T]) -> Result<usize> {
+        self.put_many_until(items, Deadline::now)
+    }
+
+    /// Puts items, and waits for room no longer than `timeout` in all; says how many of the first are in.
+    ///
+    /// # Errors
+    /// * [`Error::Full`]: there was room for none within the time.
+    /// * Those of [`put`](Self::put), when no item is in.
+    pub fn put_many_timeout(&self, items: &[T], timeout: Duration) -> Result<usize> {
+        self.put_many_until(items, || Deadline::after(timeout))
+    }
+
+    fn put_many_until(&self, items: &[T], deadline: impl FnOnce() -> Deadline) -> Result<usize> {
+        if items.is_empty() {
+            return Ok(0);
+        }
+        if items.iter().all(|item| item.at_hand().is_some()) {
+            let parcels = items.iter().filter_map(T::at_hand);
+            let parcels = parcels.map(|(len, bytes)| Parcel::plain(len, bytes));
+            return self.ring.put_many(parcels, deadline());
+        }
+        with_scratch(|message| {
+            let mut ends = Vec::with_capacity(items.len());
+            for item in items {
+                message.push(item)?;
+                ends.push((message.bytes.len(), message.fds.len()));
+            }
+            self.ring.put_many(Parcel::each(message, &ends), deadline())
+        })
+    }
 }
 
 impl<T: Decode> Queue<T> {
@@ -281,14 +381,68 @@ impl<T: Decode> Queue<T> {
         self.get_until(Deadline::after(timeout))
     }
 
+    #[inline]
     fn get_until(&self, deadline: Deadline) -> Result<T> {
+        self.get_claiming(deadline, drop)
+    }
+
+    /// Gets the first item; `claim` is called with its number just before it is taken.
+    #[inline]
+    pub(super) fn get_claiming(&self, deadline: Deadline, claim: impl FnOnce(u64)) -> Result<T> {
         with_scratch(|message| {
-            self.ring.get(message, deadline, drop)?;
-            let mut decoder = Decoder::new(&message.bytes, &mut message.fds);
-            let item = T::decode(&mut decoder)?;
-            decoder.finish()?;
-            Ok(item)
+            self.ring.get(message, deadline, claim)?;
+            decode(&message.bytes, &mut message.fds)
         })
+    }
+
+    /// Takes the first item, and with it those behind it that are there already, `most` in all; waits for
+    /// the first if there is none.
+    ///
+    /// It costs less than as many calls of [`get`](Self::get). It takes no more at once than about a
+    /// mebibyte holds, since a process that is killed takes with it what it has taken.
+    ///
+    /// # Blocking
+    /// Waits without limit for the first; signals do not end the wait.
+    ///
+    /// # If a process dies
+    /// As in [`get`](Self::get): a caller that is killed has taken all of what it would get, or nothing.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get). If one of the items is no `T`, all of them are taken and lost.
+    pub fn get_many(&self, most: usize) -> Result<Vec<T>> {
+        self.get_many_until(most, Deadline::NEVER)
+    }
+
+    /// Takes the first items that are there, `most` at most.
+    ///
+    /// # Errors
+    /// * [`Error::Empty`]: there is none.
+    /// * Those of [`get_many`](Self::get_many).
+    pub fn try_get_many(&self, most: usize) -> Result<Vec<T>> {
+        self.get_many_until(most, Deadline::now())
+    }
+
+    /// Takes the first items, and waits for the first no longer than `timeout`.
+    ///
+    /// # Errors
+    /// * [`Error::Empty`]: there was none within the time.
+    /// * Those of [`get_many`](Self::get_many).
+    pub fn get_many_timeout(&self, most: usize, timeout: Duration) -> Result<Vec<T>> {
+        self.get_many_until(most, Deadline::after(timeout))
+    }
+
+    fn get_many_until(&self, most: usize, deadline: Deadline) -> Result<Vec<T>> {
+        if most == 0 {
+            return Ok(Vec::new());
+        }
+        let mut batch = Batch::of(most);
+        self.ring.get_many(&mut batch, deadline)?;
+        let mut items = Vec::with_capacity(batch.count());
+        batch.try_for_each(|bytes, fds| {
+            items.push(decode(bytes, fds)?);
+            Ok(())
+        })?;
+        Ok(items)
     }
 
     /// Gets item after item, waiting for each, until the queue is closed and empty.

@@ -20,11 +20,11 @@ use super::store::Store;
 use crate::codec::Payload;
 use crate::region::{RawLock, RawLockGuard};
 use crate::sys;
-use crate::sys::poll::Epoll;
+use crate::sys::poll::{self, Epoll, PollFd};
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Encoder, Error, Result};
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -57,6 +57,10 @@ pub(super) struct Inner {
     watch: OnceLock<Epoll>,
     /// Rung for the producer that sleeps. Drained under the producers' turn only.
     pub(super) space_bell: OwnedFd,
+    /// For a ring of which one end is a sender's or a receiver's: hangs up when the last sender is gone.
+    pub(super) writers: Option<OwnedFd>,
+    /// Likewise for the last receiver.
+    pub(super) readers: Option<OwnedFd>,
     pub(super) side: Side,
     pub(super) maxsize: u64,
     pub(super) crowd: bool,
@@ -77,11 +81,47 @@ impl Ring {
             items_bells: [bell(true)?, bell(true)?],
             watch: OnceLock::new(),
             space_bell: bell(false)?,
+            writers: None,
+            readers: None,
             side: Side::new()?,
             maxsize,
             crowd,
         };
         Ok(Ring { inner: Arc::new(inner) })
+    }
+
+    /// The handle of an end: of the ring that `self` is the only handle of, with what hangs up when the last
+    /// sender, or the last receiver, is gone. Put and get fail with [`Error::Disconnected`] then, the latter
+    /// once there is nothing more to get.
+    pub(crate) fn with_end(
+        self,
+        writers: Option<OwnedFd>,
+        readers: Option<OwnedFd>,
+    ) -> Result<Ring> {
+        let mut inner = Arc::try_unwrap(self.inner)
+            .map_err(|_| Error::invalid("an end of a ring that has other handles"))?;
+        (inner.writers, inner.readers) = (writers, readers);
+        Ok(Ring { inner: Arc::new(inner) })
+    }
+
+    /// A handle with descriptors of its own.
+    pub(crate) fn duplicate(&self) -> Result<Ring> {
+        let payload = Payload::of(self)?;
+        let (bytes, mut fds) = (payload.bytes, payload.fds);
+        Ring::decode(&mut Decoder::new(&bytes, &mut fds))
+    }
+
+    /// Fails if no receiver is left.
+    pub(crate) fn check_readers(&self) -> Result<()> {
+        if self.inner.is_left(&self.inner.readers)? { Err(Error::Disconnected) } else { Ok(()) }
+    }
+
+    /// Encodes an end: the ring, then `life`, then what hangs up when the other end is gone.
+    pub(crate) fn encode_with_end(&self, encoder: &mut Encoder<'_>, life: BorrowedFd<'_>) {
+        self.encode(encoder);
+        encoder.fd(life);
+        let ends = [&self.inner.writers, &self.inner.readers];
+        ends.into_iter().flatten().for_each(|end| encoder.fd(end.as_fd()));
     }
 
     /// Puts a message behind the others and says its number, counted from 0.
@@ -153,6 +193,11 @@ impl Ring {
         Ok(self.inner.look_at_head()?.items)
     }
 
+    /// How many messages were put so far.
+    pub(crate) fn put_so_far(&self) -> Result<u64> {
+        Ok(self.inner.look_at_tail()?.items)
+    }
+
     pub(crate) fn is_full(&self) -> Result<bool> {
         let maxsize = self.inner.maxsize;
         Ok(maxsize != 0 && self.inner.len()? >= maxsize)
@@ -193,6 +238,9 @@ impl Ring {
         for bell in &inner.items_bells {
             watch.add(bell.as_fd(), 0).map_err(Error::os("epoll_ctl"))?;
         }
+        if let Some(writers) = &inner.writers {
+            watch.add_hang_up(writers.as_fd(), 0).map_err(Error::os("epoll_ctl"))?;
+        }
         inner.state().fixed.watched.store(1, Ordering::SeqCst);
         // Another thread may have been faster; its set is as good.
         Ok(inner.watch.get_or_init(|| watch).as_fd())
@@ -214,15 +262,6 @@ impl Ring {
         // Who has the turn takes something, or sleeps and has made the bells silent that were not needed.
         let armed = state.tail.word().is_armed();
         Ok(armed || state.tail.arm(true, |tail| tail.items <= head.items)?.is_some())
-    }
-
-    /// Makes the bell silent after a sleep, if nobody else looks after it.
-    pub(crate) fn after_sleep(&self) -> Result<()> {
-        if let Some(turn) = self.inner.state().consumer.turn.try_acquire()? {
-            self.inner.settle_consumer(&turn);
-            self.inner.sleep(self.bell(), Deadline::now())?;
-        }
-        Ok(())
     }
 
     /// Wakes up to `count` of a crowd for a look, in place of one that was killed.
@@ -273,6 +312,30 @@ impl Inner {
             let more = if self.crowd { sleepers.load(Ordering::SeqCst).min(CROWD) } else { 1 };
             (0..more).try_for_each(|_| self.wake_consumer(word).map(drop))
         })
+    }
+
+    /// Whether the last process at the other end is gone, where there is such a thing as ends.
+    #[inline]
+    pub(super) fn is_left(&self, end: &Option<OwnedFd>) -> Result<bool> {
+        let Some(end) = end else { return Ok(false) };
+        poll::wait_hang_up(end.as_fd(), Deadline::now()).map_err(Error::os("ppoll"))
+    }
+
+    /// Sleeps until `bell` rings or the other end is left; false once the deadline has passed.
+    pub(super) fn sleep(
+        &self,
+        bell: BorrowedFd<'_>,
+        end: &Option<OwnedFd>,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let mut fds = [PollFd::new(bell.as_raw_fd(), poll::IN); 2];
+        let mut count = 1;
+        if let Some(end) = end {
+            // No event is asked for: hang-up is told of always.
+            fds[1] = PollFd::new(end.as_raw_fd(), 0);
+            count = 2;
+        }
+        Ok(poll::poll(&mut fds[..count], deadline).map_err(Error::os("ppoll"))? > 0)
     }
 
     /// Looks for what the bell has announced, for a moment: whoever rang is about to publish it. The more
@@ -381,7 +444,9 @@ impl Decode for Ring {
         let items_bells = [decoder.fd()?, decoder.fd()?];
         let (watch, space_bell) = (OnceLock::new(), decoder.fd()?);
         let side = Side::adopt(decoder.fd()?)?;
-        let inner = Inner { store, items_bells, watch, space_bell, side, maxsize, crowd };
+        let (writers, readers) = (None, None);
+        let inner =
+            Inner { store, items_bells, watch, space_bell, writers, readers, side, maxsize, crowd };
         Ok(Ring { inner: Arc::new(inner) })
     }
 }

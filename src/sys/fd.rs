@@ -140,22 +140,6 @@ pub(crate) fn write_vectored(fd: BorrowedFd<'_>, parts: &[io::IoSlice<'_>]) -> i
     .map(|n| n as usize)
 }
 
-/// `readv`, once.
-pub(crate) fn read_vectored(
-    fd: BorrowedFd<'_>,
-    parts: &mut [io::IoSliceMut<'_>],
-) -> io::Result<usize> {
-    let count = parts.len().min(libc::UIO_MAXIOV as usize);
-    retry(|| {
-        // SAFETY: `IoSliceMut` has the layout of `iovec` by its documentation, `parts` holds `count`
-        // of them, and each borrows bytes that are writable for its length.
-        errno_result(unsafe {
-            libc::readv(fd.as_raw_fd(), parts.as_mut_ptr().cast(), count as i32)
-        })
-    })
-    .map(|n| n as usize)
-}
-
 /// Adds one to an eventfd, which wakes who reads or polls it.
 pub(crate) fn ring(eventfd: BorrowedFd<'_>) -> io::Result<()> {
     match write(eventfd, &1u64.to_ne_bytes()) {
@@ -210,9 +194,6 @@ mod tests {
         let (read_end, write_end) = pipe().unwrap();
         drop(write_end);
         assert_eq!(read(read_end.as_fd(), &mut [0; 4]).unwrap(), 0);
-        let mut byte = [0; 4];
-        let mut parts = [io::IoSliceMut::new(&mut byte)];
-        assert_eq!(read_vectored(read_end.as_fd(), &mut parts).unwrap(), 0);
     }
 
     #[test]
@@ -222,10 +203,6 @@ mod tests {
         assert_eq!(raw(read(write_end.as_fd(), &mut [0]).unwrap_err()), Some(libc::EBADF));
         let onto = read_onto(write_end.as_fd(), &mut Vec::with_capacity(1), 1);
         assert_eq!(raw(onto.unwrap_err()), Some(libc::EBADF));
-        let mut byte = [0];
-        let mut parts = [io::IoSliceMut::new(&mut byte)];
-        let error = read_vectored(write_end.as_fd(), &mut parts).unwrap_err();
-        assert_eq!(raw(error), Some(libc::EBADF));
         assert_eq!(raw(open(c"/no/such", libc::O_RDONLY).unwrap_err()), Some(libc::ENOENT));
         assert_eq!(raw(dup_from(read_end.as_fd(), -1).unwrap_err()), Some(libc::EINVAL));
     }

@@ -26,11 +26,6 @@ impl PollFd {
         self.0.revents != 0
     }
 
-    /// Whether the number was not an open descriptor.
-    pub(crate) fn is_invalid(&self) -> bool {
-        self.0.revents & libc::POLLNVAL != 0
-    }
-
     /// Whether the other side is gone.
     pub(crate) fn is_hung_up(&self) -> bool {
         self.0.revents & (libc::POLLHUP | libc::POLLERR) != 0
@@ -106,6 +101,12 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
     }
 
+    /// Adds `fd`, to be reported as `key` once its other side is gone.
+    pub(crate) fn add_hang_up(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: 0, u64: key };
+        self.control(libc::EPOLL_CTL_ADD, fd, &mut event)
+    }
+
     /// Takes `fd` out.
     pub(crate) fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
@@ -166,7 +167,7 @@ mod tests {
         assert!(wait_readable(read.as_fd(), Deadline::NEVER).unwrap());
         let mut closed = [PollFd::new(i32::MAX, IN)];
         assert_eq!(poll(&mut closed, Deadline::now()).unwrap(), 1);
-        assert!(closed[0].is_ready() && closed[0].is_invalid());
+        assert!(closed[0].is_ready() && closed[0].0.revents & libc::POLLNVAL != 0);
     }
 
     #[test]

@@ -45,6 +45,8 @@ impl Image {
         let segments: Vec<_> =
             headers.iter().filter(|header| header.p_type == libc::PT_LOAD).map(range).collect();
         let mut hash = Fnv::new();
+        // The fields have 32 bits on some machines.
+        #[allow(clippy::unnecessary_cast)]
         for header in headers {
             let words = [
                 u64::from(header.p_type),

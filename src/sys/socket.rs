@@ -227,6 +227,8 @@ fn take_fds(message: &libc::msghdr, fds: &mut Vec<OwnedFd>) {
         if record.cmsg_level == libc::SOL_SOCKET && record.cmsg_type == libc::SCM_RIGHTS {
             // SAFETY: arithmetic on a number.
             let empty = unsafe { libc::CMSG_LEN(0) } as usize;
+            // The length has another type with musl.
+            #[allow(clippy::unnecessary_cast)]
             let count = (record.cmsg_len as usize - empty) / std::mem::size_of::<RawFd>();
             // SAFETY: the data begins behind the header, which the walk has checked to be inside.
             let data = unsafe { libc::CMSG_DATA(record) }.cast::<RawFd>();

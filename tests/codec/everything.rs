@@ -1,4 +1,5 @@
 //! What must hold of any bytes that are decoded. Shared by the fuzz target and the tests.
+#![allow(clippy::type_complexity, unreachable_pub)]
 
 use multiproc::object::BigInt;
 use multiproc::{Decode, Encode, Error, ExitStatus, Object, from_bytes, to_bytes};

@@ -183,6 +183,7 @@ fn errors_of_the_crate_survive_so_that_a_task_may_return_its_result() {
         Error::Panicked { message: "oh".to_string(), location: "a.rs:1:2".to_string() },
         Error::WorkerDied { pid: 42, status: ExitStatus::Exited(3) },
         Error::Taken,
+        Error::ItemsLost { items: 3 },
     ];
     for error in errors {
         let text = format!("{error:?}");

@@ -106,6 +106,9 @@ const TESTS: &[(&str, fn())] = &[
     ("queue::a_putter_that_was_woken_is_replaced", queue::a_putter_that_was_woken_is_replaced),
     ("queue::get_that_shrinks", queue::get_that_shrinks),
     ("queue::put_of_a_descriptor", queue::put_of_a_descriptor),
+    ("queue::put_many_beside_sleeping_getters", queue::put_many_beside_sleeping_getters),
+    ("queue::get_many_beside_sleeping_putters", queue::get_many_beside_sleeping_putters),
+    ("queue::task_done_beside_a_sleeping_join", queue::task_done_beside_a_sleeping_join),
     ("queue::a_storm_loses_and_repeats_no_message", queue::a_storm_loses_and_repeats_no_message),
     (
         "pool::the_only_worker_is_killed_at_each_instruction_of_a_task",

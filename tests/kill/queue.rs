@@ -3,7 +3,7 @@
 use super::report::Config;
 use super::step::{After, Marker, Scenario, Tally, sweep};
 use super::storm::{Role, Weather, storm};
-use multiproc::{Error, Queue, Shared};
+use multiproc::{Error, JoinableQueue, Queue, Shared};
 use std::fs::File;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -91,6 +91,14 @@ pub(crate) fn put_beside_sleeping_getters() {
     sweep(&Config::from_env(), "queue: put beside getters", &scenario).assert_clean();
 }
 
+pub(crate) fn put_many_beside_sleeping_getters() {
+    let act = |queue: &Bytes, bytes: &Vec<u8>| {
+        assert_eq!(queue.put_many(&[bytes.clone(), bytes.clone()]).unwrap(), 2);
+    };
+    let scenario = BesideGetters { getters: 2, len: 40, act };
+    sweep(&Config::from_env(), "queue: put_many beside getters", &scenario).assert_clean();
+}
+
 pub(crate) fn close_beside_sleeping_getters() {
     let act = |queue: &Bytes, _: &Vec<u8>| queue.close().unwrap();
     let scenario = BesideGetters { getters: 2, len: 0, act };
@@ -175,6 +183,20 @@ pub(crate) fn get_beside_sleeping_putters() {
         act,
     };
     sweep(&Config::from_env(), "queue: get beside putters", &scenario).assert_clean();
+}
+
+pub(crate) fn get_many_beside_sleeping_putters() {
+    let act = |queue: &Bytes| drop(queue.get_many(2).unwrap());
+    let scenario = BesidePutters {
+        maxsize: 2,
+        max_bytes: 1 << 20,
+        lens: &[40, 300],
+        taken: 0,
+        needed: 1,
+        more: 9,
+        act,
+    };
+    sweep(&Config::from_env(), "queue: get_many beside putters", &scenario).assert_clean();
 }
 
 pub(crate) fn get_that_leaves_a_segment_beside_sleeping_putters() {
@@ -392,6 +414,56 @@ impl Scenario for WithDescriptor {
 
 pub(crate) fn put_of_a_descriptor() {
     sweep(&Config::from_env(), "queue: put of a descriptor", &WithDescriptor).assert_clean();
+}
+
+/// Somebody sleeps in join; the victim gets the only item and says that it is done.
+struct Joined;
+
+impl Scenario for Joined {
+    type State = JoinableQueue<u32>;
+
+    fn setup(&self) -> Self::State {
+        let queue = JoinableQueue::new().unwrap();
+        queue.put(&1).unwrap();
+        queue
+    }
+
+    fn sleep(&self, queue: &Self::State, _index: usize, _tally: &Tally) {
+        let joined = queue.join();
+        assert!(matches!(joined, Ok(()) | Err(Error::ItemsLost { items: 1 })), "{joined:?}");
+    }
+
+    fn victim(&self, queue: &Self::State, marker: Marker) {
+        marker.step_from_here();
+        queue.get().unwrap();
+        queue.task_done().unwrap();
+    }
+
+    fn stuck(&self, queue: &Self::State, after: &After) -> Option<String> {
+        let done = queue.unfinished().unwrap() == 0;
+        (done && !after.asleep.is_empty()).then(|| "asleep in join though all is done".into())
+    }
+
+    fn proceed(&self, queue: &Self::State, _after: &After, _tally: &Tally) {
+        if queue.try_get().is_ok() {
+            queue.task_done().unwrap();
+        }
+        // The item was not got, is done, or is reported to somebody.
+        let joined = queue.join();
+        assert!(matches!(joined, Ok(()) | Err(Error::ItemsLost { items: 1 })), "{joined:?}");
+    }
+
+    fn verify(&self, queue: &Self::State) {
+        assert_eq!(queue.unfinished().unwrap(), 0);
+        queue.put(&2).unwrap();
+        assert_eq!(queue.get().unwrap(), 2);
+        queue.task_done().unwrap();
+        queue.join().unwrap();
+    }
+}
+
+pub(crate) fn task_done_beside_a_sleeping_join() {
+    sweep(&Config::from_env(), "queue: task_done beside join", &Joined).assert_clean();
 }
 
 /// How many messages of each producer are accounted for one by one.

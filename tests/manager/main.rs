@@ -7,6 +7,7 @@ mod attack;
 mod containers;
 mod life;
 mod own_types;
+mod python;
 mod waiting;
 
 multiproc::init_before_main!();

@@ -59,6 +59,7 @@ crate::__message! {
         NoSuchObject,
         NotExported { object: Cow<'static, str> },
         InterfaceMismatch { expected: String, found: String },
+        ItemsLost { items: u64 },
     }
 }
 

@@ -1,0 +1,140 @@
+//! Channels whose ends are dropped, end and are killed.
+
+mod support;
+
+use multiproc::{Error, Queue, Receiver, Sender, bounded_channel, channel};
+use std::time::{Duration, Instant};
+use support::os::{self, Page, Status};
+use support::{in_child, watchdog};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(20);
+
+/// Waits for a forked child and asserts that it ended well.
+fn join(pid: os::Pid) {
+    let status = os::wait_until(pid, Instant::now() + PATIENCE);
+    assert_eq!(status, Some(Status::Exited(0)), "{:?}", os::look(pid));
+}
+
+#[test]
+fn what_was_sent_is_received_before_the_disconnection() {
+    let _watchdog = watchdog(PATIENCE);
+    let (sender, receiver) = channel::<u32>().unwrap();
+    assert!(matches!(receiver.try_recv(), Err(Error::Empty)));
+    assert!(matches!(receiver.recv_timeout(SHORT), Err(Error::Empty)));
+    let other = sender.clone();
+    sender.send(&1).unwrap();
+    drop(sender);
+    other.send(&2).unwrap();
+    assert_eq!(receiver.len().unwrap(), 2);
+    drop(other);
+    assert_eq!(receiver.recv().unwrap(), 1);
+    assert_eq!(receiver.try_recv().unwrap(), 2);
+    assert!(matches!(receiver.try_recv(), Err(Error::Disconnected)));
+    assert!(matches!(receiver.recv_timeout(SHORT), Err(Error::Disconnected)));
+    assert!(matches!(receiver.recv(), Err(Error::Disconnected)));
+}
+
+#[test]
+fn send_fails_once_the_last_receiver_is_dropped() {
+    let _watchdog = watchdog(PATIENCE);
+    let (sender, receiver) = channel::<u32>().unwrap();
+    let other = receiver.clone();
+    drop(receiver);
+    sender.send(&1).unwrap();
+    drop(other);
+    assert!(matches!(sender.send(&2), Err(Error::Disconnected)));
+    assert!(matches!(sender.try_send(&2), Err(Error::Disconnected)));
+    assert!(matches!(sender.send_many(&[2]), Err(Error::Disconnected)));
+    assert_eq!(sender.len().unwrap(), 1);
+}
+
+#[test]
+fn receivers_that_sleep_wake_when_the_last_sender_is_killed() {
+    in_child(|| {
+        let (sender, receiver) = channel::<u32>().unwrap();
+        let page = Page::new();
+        let holder = os::fork(|| {
+            // Holds the only sender as soon as the parent has dropped its own.
+            page.word(0).store(1, std::sync::atomic::Ordering::SeqCst);
+            os::futex_wait(page.word(1), 0);
+            let _ = &sender;
+        });
+        drop(sender);
+        let receivers: Vec<_> = (0..2)
+            .map(|_| os::fork(|| assert!(matches!(receiver.recv(), Err(Error::Disconnected)))))
+            .collect();
+        receivers.iter().for_each(|pid| os::wait_until_asleep(*pid));
+        os::kill_and_reap(holder);
+        receivers.into_iter().for_each(join);
+    });
+}
+
+#[test]
+fn senders_that_wait_for_room_wake_when_the_last_receiver_is_killed() {
+    in_child(|| {
+        let (sender, receiver) = bounded_channel::<u32>(1).unwrap();
+        let page = Page::new();
+        let holder = os::fork(|| os::futex_wait(page.word(0), 0));
+        drop(receiver);
+        sender.send(&1).unwrap();
+        let senders: Vec<_> = (0..2)
+            .map(|_| os::fork(|| assert!(matches!(sender.send(&2), Err(Error::Disconnected)))))
+            .collect();
+        senders.iter().for_each(|pid| os::wait_until_asleep(*pid));
+        os::kill_and_reap(holder);
+        senders.into_iter().for_each(join);
+    });
+}
+
+#[test]
+fn a_sender_killed_in_the_middle_of_a_large_item_disturbs_nobody() {
+    in_child(|| {
+        let (sender, receiver) = channel::<Vec<u8>>().unwrap();
+        let item = vec![7; 8 << 20];
+        for round in 0..40 {
+            let victim = os::fork(|| while sender.send(&item).is_ok() {});
+            std::thread::sleep(Duration::from_micros(300 * round));
+            os::kill_and_reap(victim);
+            sender.send(&vec![1]).unwrap();
+            loop {
+                match receiver.recv().unwrap() {
+                    bytes if bytes == [1] => break,
+                    bytes => assert!(bytes == item, "a broken item"),
+                }
+            }
+        }
+        drop(sender);
+        assert!(matches!(receiver.recv(), Err(Error::Disconnected)));
+    });
+}
+
+#[test]
+fn ends_travel_as_messages_and_keep_their_side_in_being() {
+    let _watchdog = watchdog(PATIENCE);
+    let (sender, receiver) = channel::<u32>().unwrap();
+    let post = Queue::<(Sender<u32>, Receiver<u32>)>::new().unwrap();
+    post.put(&(sender.clone(), receiver.clone())).unwrap();
+    drop((sender, receiver));
+    let (sender, receiver) = post.get().unwrap();
+    sender.send(&5).unwrap();
+    assert_eq!(receiver.recv().unwrap(), 5);
+    drop(receiver);
+    assert!(matches!(sender.send(&6), Err(Error::Disconnected)));
+}
+
+#[test]
+fn a_poller_sees_items_and_the_disconnection() {
+    let _watchdog = watchdog(PATIENCE);
+    let (sender, receiver) = channel::<u32>().unwrap();
+    let mut poll = os::Poll::of(receiver.readiness().unwrap());
+    assert!(matches!(receiver.try_recv(), Err(Error::Empty)));
+    assert!(!poll.is_readable(0));
+    sender.send(&1).unwrap();
+    assert!(poll.is_readable(-1));
+    assert_eq!(receiver.recv().unwrap(), 1);
+    assert!(matches!(receiver.try_recv(), Err(Error::Empty)));
+    assert!(!poll.is_readable(0));
+    drop(sender);
+    assert!(poll.is_readable(-1));
+}
