@@ -31,7 +31,14 @@ const FATES: [Fate; 8] = [
     Fate {
         name: "overflows its stack",
         expected: |error| is_killed_by(error, libc::SIGABRT),
-        run: |pool| pool.apply(|| drop(descend(0)), ()),
+        run: |pool| {
+            pool.apply(
+                || {
+                    std::hint::black_box(descend(0));
+                },
+                (),
+            )
+        },
     },
     Fate {
         name: "aborts",
