@@ -40,6 +40,7 @@ pub struct PoolBuilder {
     soft_timeout: Option<Duration>,
     task_timeout: Option<Duration>,
     max_bytes: Option<u64>,
+    memory_limit: Option<u64>,
 }
 
 impl PoolBuilder {
@@ -53,6 +54,7 @@ impl PoolBuilder {
             soft_timeout: None,
             task_timeout: None,
             max_bytes: None,
+            memory_limit: None,
         }
     }
 
@@ -139,6 +141,28 @@ impl PoolBuilder {
         self
     }
 
+    /// How many bytes of address space each worker may have (`RLIMIT_AS`): what is mapped but not used
+    /// counts too, and in a forked worker all that this process has mapped.
+    ///
+    /// A task that needs more finds allocation refused, which in Rust ends the worker by an abort
+    /// unless the task allocates with care ([`Vec::try_reserve`]).
+    ///
+    /// # Examples
+    /// ```
+    /// # multiproc::init_before_main!();
+    /// # fn main() -> Result<(), multiproc::Error> {
+    /// let pool = multiproc::Pool::builder().processes(1).memory_limit(1 << 30).build()?;
+    /// let fits = |bytes: usize| Vec::<u8>::new().try_reserve_exact(bytes).is_ok();
+    /// assert!(pool.apply(fits, (1 << 20,))?);
+    /// assert!(!pool.apply(fits, (1 << 30,))?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn memory_limit(mut self, bytes: u64) -> PoolBuilder {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
     /// Starts the workers. It does not wait until they are ready: tasks are taken at once.
     ///
     /// # Errors
@@ -167,6 +191,7 @@ impl PoolBuilder {
             method: self.method.unwrap_or_else(start_method),
             name: "PoolWorker".to_owned(),
             limit: self.limit.unwrap_or(0),
+            memory_limit: self.memory_limit,
             initializer: self.initializer.transpose()?,
         };
         let terms = Terms {

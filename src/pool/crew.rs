@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) name: String,
     /// Tasks after which a worker is replaced; zero for never.
     pub(crate) limit: u64,
+    /// Bytes of address space for each worker.
+    pub(crate) memory_limit: Option<u64>,
     pub(crate) initializer: Option<Call>,
 }
 
@@ -98,10 +100,13 @@ impl Crew {
             limit: plan.limit,
             initializer: plan.initializer.as_ref().map(Call::copy).transpose()?,
         };
-        let child = Process::new(work, (package,))
+        let mut process = Process::new(work, (package,))
             .name(format!("{}-{}", plan.name, self.started + 1))
-            .start_method(plan.method)
-            .start_hidden()?;
+            .start_method(plan.method);
+        if let Some(bytes) = plan.memory_limit {
+            process = process.memory_limit(bytes);
+        }
+        let child = process.start_hidden()?;
         let key = self.next_key;
         self.next_key += 1;
         if let Err(error) = epoll.add(child.as_fd(), key) {
