@@ -31,14 +31,7 @@ const FATES: [Fate; 8] = [
     Fate {
         name: "overflows its stack",
         expected: |error| is_killed_by(error, libc::SIGABRT),
-        run: |pool| {
-            pool.apply(
-                || {
-                    std::hint::black_box(descend(0));
-                },
-                (),
-            )
-        },
+        run: |pool| pool.apply(overflow, ()),
     },
     Fate {
         name: "aborts",
@@ -115,6 +108,10 @@ fn read_wild_address() {
     // the read, which is volatile and therefore made, ends the process.
     let byte = unsafe { std::ptr::without_provenance::<u8>(64).read_volatile() };
     println!("there is a {byte} where nothing should be");
+}
+
+fn overflow() {
+    println!("{}", descend(0));
 }
 
 #[expect(unconditional_recursion, reason = "that is how a stack overflows")]

@@ -257,11 +257,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Leaves without having been woken: somebody may have counted this sleeper out already, and the
-    /// token that did so is there, or will be.
+    /// Leaves without having been woken. Counted out first: a token that is there may be another sleeper's,
+    /// who would sleep on beside a tail that is not armed any more. Only where nobody is counted was it this
+    /// one's.
     fn leave_crowd(&self) {
-        if !self.take_token() {
-            self.count_out();
+        if self.count_out() == 0 {
+            self.take_token();
         }
     }
 
