@@ -19,8 +19,16 @@ fn join(pid: os::Pid) {
     assert_eq!(status, Some(Status::Exited(0)), "{:?}", os::look(pid));
 }
 
+/// One test at a time: a fork must not find the library's locks held by another test's thread.
+static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+fn turn() -> std::sync::MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 #[test]
 fn what_was_sent_is_received_before_the_disconnection() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let (sender, receiver) = channel::<u32>().unwrap();
     assert!(matches!(receiver.try_recv(), Err(Error::Empty)));
@@ -40,6 +48,7 @@ fn what_was_sent_is_received_before_the_disconnection() {
 
 #[test]
 fn send_fails_once_the_last_receiver_is_dropped() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let (sender, receiver) = channel::<u32>().unwrap();
     let other = receiver.clone();
@@ -54,6 +63,7 @@ fn send_fails_once_the_last_receiver_is_dropped() {
 
 #[test]
 fn receivers_that_sleep_wake_when_the_last_sender_is_killed() {
+    let _turn = turn();
     in_child(|| {
         let (sender, receiver) = channel::<u32>().unwrap();
         let page = Page::new();
@@ -75,6 +85,7 @@ fn receivers_that_sleep_wake_when_the_last_sender_is_killed() {
 
 #[test]
 fn senders_that_wait_for_room_wake_when_the_last_receiver_is_killed() {
+    let _turn = turn();
     in_child(|| {
         let (sender, receiver) = bounded_channel::<u32>(1).unwrap();
         let page = Page::new();
@@ -92,6 +103,7 @@ fn senders_that_wait_for_room_wake_when_the_last_receiver_is_killed() {
 
 #[test]
 fn a_sender_killed_in_the_middle_of_a_large_item_disturbs_nobody() {
+    let _turn = turn();
     in_child(|| {
         let (sender, receiver) = channel::<Vec<u8>>().unwrap();
         let item = vec![7; 8 << 20];
@@ -114,6 +126,7 @@ fn a_sender_killed_in_the_middle_of_a_large_item_disturbs_nobody() {
 
 #[test]
 fn ends_travel_as_messages_and_keep_their_side_in_being() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let (sender, receiver) = channel::<u32>().unwrap();
     let post = Queue::<(Sender<u32>, Receiver<u32>)>::new().unwrap();
@@ -128,6 +141,7 @@ fn ends_travel_as_messages_and_keep_their_side_in_being() {
 
 #[test]
 fn a_poller_sees_items_and_the_disconnection() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let (sender, receiver) = channel::<u32>().unwrap();
     let mut poll = os::Poll::of(receiver.readiness().unwrap());
@@ -144,6 +158,7 @@ fn a_poller_sees_items_and_the_disconnection() {
 
 #[test]
 fn wait_tells_of_items_and_of_the_disconnection() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let (sender, receiver) = channel::<u32>().unwrap();
     let (simple, joinable) = (SimpleQueue::<u32>::new().unwrap(), JoinableQueue::new().unwrap());

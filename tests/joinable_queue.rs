@@ -17,8 +17,16 @@ fn join(pid: os::Pid) {
     assert_eq!(status, Some(Status::Exited(0)), "{:?}", os::look(pid));
 }
 
+/// One test at a time: a fork must not find the library's locks held by another test's thread.
+static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+fn turn() -> std::sync::MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 #[test]
 fn join_waits_until_every_item_is_done() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = JoinableQueue::new().unwrap();
     queue.join().unwrap();
@@ -35,6 +43,7 @@ fn join_waits_until_every_item_is_done() {
 
 #[test]
 fn workers_in_other_processes_wake_the_join() {
+    let _turn = turn();
     in_child(|| {
         let queue = JoinableQueue::bounded(10).unwrap();
         let work = || {
@@ -57,6 +66,7 @@ fn workers_in_other_processes_wake_the_join() {
 
 #[test]
 fn join_reports_the_items_of_a_killed_consumer_once() {
+    let _turn = turn();
     in_child(|| {
         let queue = JoinableQueue::new().unwrap();
         let page = Page::new();
@@ -85,6 +95,7 @@ fn join_reports_the_items_of_a_killed_consumer_once() {
 
 #[test]
 fn an_item_may_be_done_by_another_than_its_consumer() {
+    let _turn = turn();
     in_child(|| {
         let queue = JoinableQueue::new().unwrap();
         queue.put(&1).unwrap();
@@ -96,6 +107,7 @@ fn an_item_may_be_done_by_another_than_its_consumer() {
 
 #[test]
 fn a_joinable_queue_travels_through_a_queue() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = JoinableQueue::<u32>::new().unwrap();
     let post = Queue::new().unwrap();

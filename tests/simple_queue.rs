@@ -19,8 +19,16 @@ fn join(pid: os::Pid) {
     assert_eq!(status, Some(Status::Exited(0)), "{:?}", os::look(pid));
 }
 
+/// One test at a time: a fork must not find the library's locks held by another test's thread.
+static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+fn turn() -> std::sync::MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 #[test]
 fn it_is_empty_until_something_is_put_and_after_it_was_got() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = SimpleQueue::new().unwrap();
     assert!(queue.is_empty().unwrap());
@@ -38,6 +46,7 @@ fn it_is_empty_until_something_is_put_and_after_it_was_got() {
 
 #[test]
 fn items_of_every_size_arrive_whole_and_in_order() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = SimpleQueue::<Vec<u8>>::new().unwrap();
     for len in [0, 1, 16 << 10, (16 << 10) - 8, (16 << 10) - 7, 100_000, 5 << 20] {
@@ -51,6 +60,7 @@ fn items_of_every_size_arrive_whole_and_in_order() {
 
 #[test]
 fn a_full_queue_is_full_and_its_putter_wakes_for_room() {
+    let _turn = turn();
     in_child(|| {
         let queue = SimpleQueue::<[u8; 1000]>::new().unwrap();
         let mut count = 0;
@@ -70,6 +80,7 @@ fn a_full_queue_is_full_and_its_putter_wakes_for_room() {
 
 #[test]
 fn close_keeps_what_is_in_and_wakes_the_getters() {
+    let _turn = turn();
     in_child(|| {
         let queue = SimpleQueue::<u32>::new().unwrap();
         let getters: Vec<_> = (0..2).map(|_| os::fork(|| while queue.get().is_ok() {})).collect();
@@ -89,6 +100,7 @@ fn close_keeps_what_is_in_and_wakes_the_getters() {
 
 #[test]
 fn descriptors_travel_with_small_and_large_items() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = SimpleQueue::<(Vec<u8>, File, File)>::new().unwrap();
     let open = || File::open("/proc/self/cmdline").unwrap();
@@ -102,6 +114,7 @@ fn descriptors_travel_with_small_and_large_items() {
 
 #[test]
 fn two_putters_and_two_getters_lose_nothing() {
+    let _turn = turn();
     in_child(|| {
         let queue = SimpleQueue::<u32>::new().unwrap();
         let sums = Queue::new().unwrap();
@@ -124,6 +137,7 @@ fn two_putters_and_two_getters_lose_nothing() {
 
 #[test]
 fn it_can_be_polled_and_sent() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = SimpleQueue::<u32>::new().unwrap();
     let post = SimpleQueue::new().unwrap();
