@@ -344,11 +344,11 @@ impl Inner {
     }
 
     /// Looks for what the bell has announced, for a moment: whoever rang is about to publish it. The more
-    /// `rings` came to nothing, the longer the wait, so that a publisher who is slower than this sleeper
-    /// is not woken for again and again; one who was killed has cost no more than that.
+    /// `rings` came to nothing, the longer, so that a publisher who is slower than this sleeper is not woken
+    /// for again and again; one who was killed has cost no more than that.
     pub(super) fn linger(&self, rings: &mut u32, found: impl Fn() -> Result<bool>) -> Result<()> {
         const LOOKS: usize = 100;
-        const LONGEST: u32 = 6;
+        const MOST: u32 = 12;
         for _ in 0..LOOKS {
             if found()? {
                 return Ok(());
@@ -357,8 +357,12 @@ impl Inner {
         }
         // With one processor, the publisher has to have it.
         std::thread::yield_now();
-        if *rings > 0 && !found()? {
-            std::thread::sleep(Duration::from_micros(10 << (*rings).min(LONGEST)));
+        // Each pause is as long as those before it together: none is much longer than need be.
+        for pause in 0..(*rings).min(MOST) {
+            if found()? {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(10 << pause));
         }
         *rings += 1;
         Ok(())

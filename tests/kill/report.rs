@@ -22,7 +22,7 @@ impl Config {
         let (stride, steps) = match std::env::var("MULTIPROC_KILL").as_deref() {
             Ok("full") => (1, u64::MAX),
             Ok(number) => (number.parse().expect("MULTIPROC_KILL: `full` or a stride"), u64::MAX),
-            Err(_) => (7, 250_000),
+            Err(_) => (7, 125_000),
         };
         assert!(stride > 0, "MULTIPROC_KILL: a stride is at least 1");
         Config { stride, steps, patience: Duration::from_secs(20) }

@@ -90,12 +90,14 @@ impl Tally {
 /// Steps and kills through `scenario`'s operation, prints the totals and gives them back.
 pub(crate) fn sweep<S: Scenario>(config: &Config, name: &str, scenario: &S) -> Report {
     let _ticks = os::Ticks::every(TICK);
+    // Tracer and victim on one processor: a step costs half as much.
+    let pinned = os::Pinned::here();
     let tally = Tally(Page::new());
     let mut report = Report::default();
     // First nobody is killed: the operation's length, and whether the scenario holds at all.
     let round = |k, report: &mut Report| {
         let state = scenario.setup();
-        Round::new(config, scenario, &state, &tally, report, k).run()
+        Round::new((config, &pinned), scenario, &state, &tally, report, k).run()
     };
     round(UNTIL_THE_END, &mut report);
     report.stride = config.stride_for(report.length);
@@ -139,6 +141,7 @@ enum Stepped {
 
 struct Round<'a, S: Scenario> {
     config: &'a Config,
+    pinned: &'a os::Pinned,
     scenario: &'a S,
     state: &'a S::State,
     tally: &'a Tally,
@@ -153,16 +156,26 @@ struct Round<'a, S: Scenario> {
 
 impl<'a, S: Scenario> Round<'a, S> {
     fn new(
-        config: &'a Config,
+        (config, pinned): (&'a Config, &'a os::Pinned),
         scenario: &'a S,
         state: &'a S::State,
         tally: &'a Tally,
         report: &'a mut Report,
         k: usize,
     ) -> Round<'a, S> {
-        let (living, sleepers, place) = (Vec::new(), Vec::new(), String::new());
-        let unblocked = 0;
-        Round { config, scenario, state, tally, report, k, place, living, sleepers, unblocked }
+        Round {
+            config,
+            pinned,
+            scenario,
+            state,
+            tally,
+            report,
+            k,
+            place: String::new(),
+            living: Vec::new(),
+            sleepers: Vec::new(),
+            unblocked: 0,
+        }
     }
 
     fn run(&mut self) -> End {
@@ -251,8 +264,12 @@ impl<'a, S: Scenario> Round<'a, S> {
     /// Forks the sleepers, one after the other, each when those before it are asleep.
     fn put_sleepers_to_sleep(&mut self) -> bool {
         let (scenario, state, tally) = (self.scenario, self.state, self.tally);
+        let pinned = self.pinned;
         for index in 0..scenario.sleepers() {
-            let pid = self.fork(|| scenario.sleep(state, index, tally));
+            let pid = self.fork(|| {
+                pinned.let_go();
+                scenario.sleep(state, index, tally);
+            });
             self.sleepers.push(pid);
             let Some(sights) = self.wait_for_rest(None) else {
                 self.fail(Wrong::Hung, format!("sleeper {index} never came to rest"));

@@ -131,7 +131,8 @@ pub(crate) enum Sight {
 ///
 /// The kernel fills in /proc/PID/syscall only for a task that it has found scheduled out, before and
 /// after it looked; one that was woken but has not run yet counts as running. So whoever is seen
-/// asleep twice with the same count of switches has slept all the time between.
+/// asleep twice with the same count of switches has slept all the time between. Who pauses for a time
+/// goes on by itself soon, and counts as running.
 pub(crate) fn look(pid: Pid) -> Sight {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
         return Sight::Gone;
@@ -147,10 +148,51 @@ pub(crate) fn look(pid: Pid) -> Sight {
         Some(_) => return Sight::Running,
     }
     let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or("?".into());
-    if call.starts_with("running") {
+    if call.starts_with("running") || is_pause(&call) {
         return Sight::Running;
     }
     Sight::Asleep { call: call.trim().to_owned(), switches: field("voluntary_ctxt_switches:") }
+}
+
+/// Whether a line of /proc/PID/syscall is of a call that only time ends.
+fn is_pause(line: &str) -> bool {
+    let number = line.split(' ').next().unwrap_or_default().parse();
+    number.is_ok_and(|number: libc::c_long| number == libc::SYS_clock_nanosleep)
+}
+
+/// Has the calling thread run on the processor that it is on, as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Pinned(libc::cpu_set_t);
+
+impl Pinned {
+    pub(crate) fn here() -> Pinned {
+        const SIZE: usize = size_of::<libc::cpu_set_t>();
+        // SAFETY: every bit pattern of a set is valid, zeros mean the empty one.
+        let mut before: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `before` is writable for SIZE bytes.
+        unsafe { libc::sched_getaffinity(0, SIZE, &mut before) };
+        // SAFETY: the call takes nothing.
+        let processor = unsafe { libc::sched_getcpu() };
+        // SAFETY: as above.
+        let mut here: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the macro looks itself whether the number is in the set's range.
+        unsafe { libc::CPU_SET(processor as usize, &mut here) };
+        // SAFETY: `here` is readable for SIZE bytes. Where it is refused, nothing changes.
+        unsafe { libc::sched_setaffinity(0, SIZE, &here) };
+        Pinned(before)
+    }
+
+    /// In a forked child: runs wherever it may.
+    pub(crate) fn let_go(&self) {
+        // SAFETY: the set is readable for its size. Where it is refused, nothing changes.
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &self.0) };
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.let_go();
+    }
 }
 
 /// Memory that this process shares with the children it forks, all zeros at first.
