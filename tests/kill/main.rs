@@ -93,6 +93,7 @@ const TESTS: &[(&str, fn())] = &[
         "barrier::a_party_killed_at_any_instruction_lets_the_others_go",
         barrier::a_party_killed_at_any_instruction_lets_the_others_go,
     ),
+    ("barrier::a_storm_leaves_nobody_waiting", barrier::a_storm_leaves_nobody_waiting),
     ("queue::put_beside_sleeping_getters", queue::put_beside_sleeping_getters),
     ("queue::put_that_grows", queue::put_that_grows),
     ("queue::close_beside_sleeping_getters", queue::close_beside_sleeping_getters),

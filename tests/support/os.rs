@@ -590,3 +590,44 @@ pub(crate) fn set_inherited(fd: i32) {
     let answer = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
     assert!(answer == 0, "fcntl: {}", io::Error::last_os_error());
 }
+
+/// Has the system call `number` answer ENOSYS in this process and its children, as an older kernel does.
+pub(crate) fn refuse_call(number: libc::c_long) {
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut program = [
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number as u32),
+        instruction(libc::BPF_RET, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+        instruction(libc::BPF_RET, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the call takes numbers.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    let mode = libc::SECCOMP_MODE_FILTER;
+    // SAFETY: `program` and the instructions that it points at outlive the call.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &program) }, 0);
+}
+
+/// Memory that has a descriptor, and no seals.
+pub(crate) fn unsealed_memory(len: u64) -> OwnedFd {
+    // SAFETY: the name is a constant, ended by a NUL.
+    let fd = unsafe {
+        libc::memfd_create(c"test".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
+    };
+    assert!(fd >= 0);
+    // SAFETY: just opened, and nothing else has seen its number.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    std::fs::File::from(fd.try_clone().unwrap()).set_len(len).unwrap();
+    fd
+}
+
+/// Sets the machine's time of day forward, or back, by so many seconds.
+pub(crate) fn step_wall_clock(seconds: i64) {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is writable for the one record that the call fills in.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut now) };
+    now.tv_sec += seconds as libc::time_t;
+    // SAFETY: `now` outlives the call.
+    let answer = unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &now) };
+    assert_eq!(answer, 0, "clock_settime: {}", io::Error::last_os_error());
+}
