@@ -25,6 +25,8 @@ fn most_held() -> usize {
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     batches: VecDeque<Batch>,
+    /// How many descriptors the batches have together.
+    held: usize,
     /// Where a read leaves its descriptors until it is [`note`](Self::note)d.
     incoming: Vec<OwnedFd>,
 }
@@ -49,22 +51,18 @@ impl Arrivals {
     /// What is held for messages that are still on their way is at most half of what this process may
     /// open: no peer can keep it from opening files by a message that never ends. More is closed.
     pub(super) fn note(&mut self, read: Range<u64>, mut lost: bool) {
-        if self.held() > FEW && self.held() > most_held() {
+        if self.held > FEW && self.held > most_held() {
             lost |= !self.incoming.is_empty();
             self.incoming.clear();
         }
         if lost || !self.incoming.is_empty() {
             let (at, fds) = (read.end.saturating_sub(1), std::mem::take(&mut self.incoming));
-            self.batches.push_back(Batch { at, fds, lost });
+            self.push(Batch { at, fds, lost });
         }
     }
 
-    /// How many descriptors are waiting to be taken.
-    fn held(&self) -> usize {
-        self.batches.iter().map(|batch| batch.fds.len()).sum()
-    }
-
     pub(super) fn push(&mut self, batch: Batch) {
+        self.held += batch.fds.len();
         self.batches.push_back(batch);
     }
 
@@ -104,7 +102,12 @@ impl Arrivals {
     }
 
     fn pop_before(&mut self, end: u64) -> Option<Batch> {
-        if self.batches.front()?.at < end { self.batches.pop_front() } else { None }
+        if self.batches.front()?.at >= end {
+            return None;
+        }
+        let batch = self.batches.pop_front()?;
+        self.held -= batch.fds.len();
+        Some(batch)
     }
 }
 

@@ -17,6 +17,8 @@ use support::{Watchdog, os, watchdog};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 const KEY: &str = "secret";
+/// Between two attempts.
+const TICK: Duration = Duration::from_millis(1);
 
 /// Tests that fork take turns with those that start processes.
 static TURN: Mutex<()> = Mutex::new(());
@@ -178,18 +180,28 @@ const LENS: [usize; 11] = [0, 1, 2, 255, 16379, 16380, 16384, 16385, 65536, 1 <<
 fn a_python_client_talks_to_our_listener() {
     let _turn = turn();
     each(|python| {
-        for address in ["tcp:127.0.0.1:0", "abstract:"] {
+        let [_, _, path] = places("server");
+        let mut listeners = Vec::new();
+        let mut arguments = Vec::new();
+        for address in ["tcp:127.0.0.1:0", "abstract:", &path] {
             for key in [None, Some(KEY), Some("")] {
-                let listener = python.listener(key).bind(address).unwrap();
-                let at = listener.address().to_string();
-                let peer = python.start("connect_and_echo", &[&at, &hex(key)]);
-                let connection = listener.accept().unwrap();
-                assert_echoes(&connection, &LENS);
-                drop(connection);
-                peer.finish();
-                assert_eq!(listener.refused(), 0);
+                let address = match address.strip_prefix("unix:") {
+                    Some(path) => format!("unix:{path}-{}", hex(key)),
+                    None => address.to_string(),
+                };
+                let listener = python.listener(key).bind(&address[..]).unwrap();
+                arguments.extend([listener.address().to_string(), hex(key)]);
+                listeners.push(listener);
             }
         }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let peer = python.start("connect_and_echo", &arguments);
+        for listener in listeners {
+            let connection = listener.accept().unwrap();
+            assert_echoes(&connection, &LENS);
+            assert_eq!(listener.refused(), 0);
+        }
+        peer.finish();
     });
 }
 
@@ -197,19 +209,57 @@ fn a_python_client_talks_to_our_listener() {
 fn our_client_talks_to_a_python_listener() {
     let _turn = turn();
     each(|python| {
+        let keys = [None, Some(KEY), Some("")];
+        let keys = &keys[..if python.skips_empty_keys() { 2 } else { 3 }];
+        let mut arguments = Vec::new();
         for place in places("client") {
-            for key in [None, Some(KEY), Some("")] {
-                if key == Some("") && python.skips_empty_keys() {
-                    continue;
-                }
-                let mut peer = python.start("listen_and_echo", &[&place, &hex(key)]);
-                let at = Address::parse(&peer.line()).unwrap();
-                let connection = python.client(key).connect(at).unwrap();
-                assert_echoes(&connection, &LENS);
-                drop(connection);
-                peer.finish();
-            }
+            keys.iter().for_each(|key| arguments.extend([place.clone(), hex(*key)]));
         }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut peer = python.start("listen_and_echo_at", &arguments);
+        for key in keys.iter().cycle().take(arguments.len() / 2) {
+            let at = Address::parse(&peer.line()).unwrap();
+            let connection = python.client(*key).connect(at).unwrap();
+            assert_echoes(&connection, &LENS);
+        }
+        peer.finish();
+    });
+}
+
+#[test]
+fn a_python_client_may_be_there_before_our_listener() {
+    let _turn = turn();
+    each(|python| {
+        let [_, _, place] = places("later");
+        let mut peer = python.start("connect_when_there", &[&place, &hex(Some(KEY))]);
+        assert_eq!(peer.line(), "nobody is there yet");
+        let listener = python.listener(Some(KEY)).bind(&place[..]).unwrap();
+        assert_echoes(&listener.accept().unwrap(), &[3]);
+        peer.finish();
+    });
+}
+
+#[test]
+fn our_client_may_be_there_before_a_python_listener() {
+    let _turn = turn();
+    each(|python| {
+        let [_, _, place] = places("sooner");
+        thread::scope(|scope| {
+            let client = scope.spawn(|| {
+                loop {
+                    match python.client(Some(KEY)).connect(&place[..]) {
+                        Ok(connection) => break connection,
+                        Err(Error::Os { call, .. }) if call == "connect" => thread::sleep(TICK),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+            let peer = python.start("listen_and_echo", &[&place, &hex(Some(KEY))]);
+            let connection = client.join().unwrap();
+            assert_echoes(&connection, &[3]);
+            drop(connection);
+            peer.finish();
+        });
     });
 }
 
@@ -482,6 +532,35 @@ fn a_python_process_talks_over_a_socket_it_inherits() {
         assert!(matches!(ours.recv_bytes(), Err(Error::Eof)));
         peer.finish();
     });
+}
+
+/// How a process that Python has started is told the number of the socket it inherits.
+const INHERITED: &str = "MULTIPROC_TEST_INHERITED";
+
+#[test]
+fn a_process_of_python_talks_to_a_rust_program_over_a_pair_that_python_made() {
+    let _turn = turn();
+    each(|python| {
+        let program = std::env::current_exe().unwrap();
+        let program = program.to_str().unwrap();
+        python
+            .start("process_beside_rust", &[program, "the_rust_program_beside_a_process"])
+            .finish();
+    });
+}
+
+/// No test by itself: the Rust side of the one before, when Python has started it.
+#[test]
+fn the_rust_program_beside_a_process() {
+    let Some(number) = std::env::var_os(INHERITED) else { return };
+    let _turn = turn();
+    let number = number.to_str().unwrap().parse().unwrap();
+    let connection = Connection::try_from(os::inherited(number)).unwrap();
+    let list = Object::list([42.into(), Object::None, "hello".into()]);
+    assert_eq!(connection.recv_object().unwrap(), list);
+    let answer = Object::tuple([42.into(), "hello".into()]);
+    connection.send_object(&Object::dict([("answer".into(), answer)])).unwrap();
+    assert_echoes(&connection, &LENS);
 }
 
 #[test]

@@ -590,3 +590,12 @@ pub(crate) fn set_inherited(fd: i32) {
     let answer = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
     assert!(answer == 0, "fcntl: {}", io::Error::last_os_error());
 }
+
+/// A descriptor that this process was started with, under a number that nothing else uses.
+pub(crate) fn inherited(number: i32) -> OwnedFd {
+    // SAFETY: the call takes numbers.
+    let answer = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    assert!(answer == 0, "fcntl: {}", io::Error::last_os_error());
+    // SAFETY: it is open, as was just seen, and the caller says that nobody else closes it.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
