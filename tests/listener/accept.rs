@@ -144,23 +144,23 @@ fn many_clients_come_in_at_once() {
 }
 
 #[test]
-fn without_a_descriptor_left_accept_says_so_and_the_client_stays() {
+fn without_a_descriptor_left_accept_says_so_and_with_one_the_client_comes_in() {
     let _turn = turn();
-    in_child(|| {
-        let listener = Listener::bind("abstract:").unwrap();
-        let client = Client::connect(listener.address()).unwrap();
-        client.send_bytes(b"patient").unwrap();
-        // SAFETY: the record is writable, then readable.
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        limit_files(&mut limit, 64);
-        let mut files: Vec<_> =
-            std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
-        let error = listener.accept().unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
-        files.pop();
-        files.pop();
-        assert_eq!(listener.accept().unwrap().recv_bytes().unwrap(), b"patient");
-    });
+    for address in ["abstract:", "tcp:127.0.0.1:0"] {
+        in_child(|| {
+            let listener = Listener::bind(address).unwrap();
+            let client = Client::connect(listener.address()).unwrap();
+            client.send_bytes(b"patient").unwrap();
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            limit_files(&mut limit, 64);
+            let mut files: Vec<_> =
+                std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+            let error = listener.accept().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+            files.pop();
+            assert_eq!(listener.accept().unwrap().recv_bytes().unwrap(), b"patient");
+        });
+    }
 }
 
 #[allow(unsafe_code)]
