@@ -1,5 +1,5 @@
 //! Bytes and descriptors from outside, received as connections and listeners:
-//! `cargo +nightly fuzz run handles fuzz/corpus/handles fuzz/seeds/handles`.
+//! `mkdir -p fuzz/corpus/handles; cargo +nightly fuzz run handles fuzz/corpus/handles fuzz/seeds/handles`.
 #![no_main]
 
 #[path = "../../tests/hostile_peers/mod.rs"]
