@@ -143,14 +143,13 @@ fn a_client_that_dribbles_has_no_more_time_than_a_silent_one() {
     let listener =
         Listener::builder().authkey(KEY).handshake_timeout(2 * SHORT).bind("abstract:").unwrap();
     let mut slow = raw(&listener);
-    // A frame of forty bytes, one every millisecond at most: it would take as long as that.
+    // One byte every millisecond at most: all of the frame would take five times as long as it may.
     slow.write_all(&[0, 0, 0, 200]).unwrap();
-    let mut dribbled = 0;
     while listener.refused() == 0 {
         assert!(matches!(listener.accept_timeout(SHORT / 20), Err(Error::TimeoutError)));
-        dribbled += usize::from(slow.write_all(b"x").is_ok());
+        // It fails once the listener has dropped the connection.
+        let _ = slow.write_all(b"x");
     }
-    assert!(dribbled > 1);
     let why = listener.last_refusal().unwrap().reason;
     assert!(why.contains("time"), "{why}");
 }
