@@ -215,7 +215,9 @@ def process_beside_rust(program, test):
     number = theirs.fileno()
     environment = dict(os.environ, MULTIPROC_TEST_INHERITED=str(number))
     rust = subprocess.run(
-        [program, "--exact", test], pass_fds=[number], env=environment, stdout=subprocess.DEVNULL)
+        [program, "--exact", test], pass_fds=[number], env=environment, stdout=subprocess.PIPE)
+    if rust.returncode:
+        sys.stderr.buffer.write(rust.stdout)
     theirs.close()
     process.join()
     sys.exit(rust.returncode or process.exitcode)
