@@ -2,7 +2,6 @@
 #![allow(unsafe_code)]
 
 use crate::filter::{self, Call, Fate};
-use crate::listed;
 use crate::support::os::{self, Pid};
 use multiproc::Error;
 use std::ffi::CString;
@@ -44,8 +43,15 @@ pub(crate) const PLACES: &[Place] = &[
 ];
 
 /// Where nothing may be called but what the README lists for a room.
+#[cfg(target_pointer_width = "64")]
 pub(crate) fn confined_to(room: &str) -> io::Result<()> {
-    filter::install(&listed::calls(room), Fate::Allowed, Fate::Kills)
+    filter::install(&crate::listed::calls(room), Fate::Allowed, Fate::Kills)
+}
+
+/// The README's names are not those of 32 bits.
+#[cfg(target_pointer_width = "32")]
+pub(crate) fn confined_to(_room: &str) -> io::Result<()> {
+    Err(io::Error::other("the list is of the names on machines of 64 bits"))
 }
 
 /// Named memory is files of /dev/shm: where there is none, this is the answer.
@@ -163,7 +169,7 @@ fn without_seals() -> io::Result<()> {
 
 /// Starts a process that sets the machine's wall clock an hour forth and back again, every few milliseconds.
 pub(crate) fn step_the_clock() -> io::Result<Pid> {
-    const HOUR: i64 = 3600;
+    const HOUR: libc::c_long = 3600;
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is writable.
     done(unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut now) })?;

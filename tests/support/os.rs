@@ -306,7 +306,7 @@ impl Ticks {
     }
 
     fn set(interval: Duration) {
-        let interval = libc::timeval { tv_sec: 0, tv_usec: interval.subsec_micros().into() };
+        let interval = libc::timeval { tv_sec: 0, tv_usec: interval.subsec_micros() as _ };
         let timer = libc::itimerval { it_interval: interval, it_value: interval };
         // SAFETY: `timer` is one record; zeros switch the timer off.
         unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
