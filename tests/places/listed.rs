@@ -53,7 +53,7 @@ const NUMBERS: Numbers = numbers! {
     "dup3" SYS_dup3 "epoll_create1" SYS_epoll_create1 "epoll_ctl" SYS_epoll_ctl
     "epoll_pwait" SYS_epoll_pwait "eventfd2" SYS_eventfd2 "execve" SYS_execve "exit" SYS_exit
     "exit_group" SYS_exit_group "fallocate" SYS_fallocate "fchmod" SYS_fchmod "fcntl" SYS_fcntl
-    "flock" SYS_flock "fstat" SYS_fstat "ftruncate" SYS_ftruncate "futex" SYS_futex
+    "flock" SYS_flock "fstat" SYS_fstat "ftruncate" SYS_ftruncate "futex" SYS_futex "futex_waitv" SYS_futex_waitv
     "get_robust_list" SYS_get_robust_list "getcwd" SYS_getcwd "getdents64" SYS_getdents64
     "geteuid" SYS_geteuid "getpeername" SYS_getpeername "getpid" SYS_getpid
     "getrandom" SYS_getrandom "getsockname" SYS_getsockname "getsockopt" SYS_getsockopt
