@@ -38,28 +38,37 @@ crate::shared! {
     }
 }
 
-/// How many items a process has and which it was about to take last, in one word, so that they change as one.
+/// How many items a process has, and of those that it was about to take last the number of the first and
+/// how many they are: in one word, so that they change as one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Account(u64);
 
 impl Account {
     const OWED_BITS: u32 = 24;
     const OWED: u64 = (1 << Self::OWED_BITS) - 1;
-    /// The number of no item.
-    const NONE: u64 = u64::MAX >> Self::OWED_BITS;
-    const EMPTY: Account = Account(Self::NONE << Self::OWED_BITS);
+    const LAST_BITS: u32 = 12;
+    const LAST: u64 = (1 << Self::LAST_BITS) - 1;
+    const NUMBER: u64 = u64::MAX >> (Self::OWED_BITS + Self::LAST_BITS);
+    const EMPTY: Account = Account(0);
 
     fn owed(self) -> u64 {
         self.0 & Self::OWED
     }
 
-    fn is_about(self, number: u64) -> bool {
-        self.0 >> Self::OWED_BITS == number & Self::NONE
+    /// How many it was about to take; 0 if that is settled.
+    fn last(self) -> u64 {
+        self.0 >> Self::OWED_BITS & Self::LAST
     }
 
-    /// With one more item, which is `number`.
-    fn with(self, number: u64) -> Account {
-        Account(number << Self::OWED_BITS | (self.owed() + 1).min(Self::OWED))
+    fn is_about(self, number: u64) -> bool {
+        self.last() > 0 && self.0 >> (Self::OWED_BITS + Self::LAST_BITS) == number & Self::NUMBER
+    }
+
+    /// With `count` more items, the first of which is `number`.
+    fn with(self, number: u64, count: u64) -> Account {
+        let owed = (self.owed() + count).min(Self::OWED);
+        let last = count.min(Self::LAST) << Self::OWED_BITS;
+        Account((number & Self::NUMBER) << (Self::OWED_BITS + Self::LAST_BITS) | last | owed)
     }
 
     /// With one item less.
@@ -67,9 +76,9 @@ impl Account {
         (self.owed() > 0).then(|| Account(self.0 - 1))
     }
 
-    /// Without the last item, which was not taken.
+    /// Without the last items, which were not taken.
     fn without_last(self) -> Account {
-        Account(Self::EMPTY.0 | self.owed().saturating_sub(1))
+        Account(self.owed().saturating_sub(self.last()))
     }
 }
 
@@ -147,8 +156,12 @@ impl Ledger {
         Ok(free)
     }
 
-    /// Notes that the process at `place` is about to take item `number`. The caller has the consumers' turn.
-    pub(super) fn claim(&self, place: Option<usize>, number: u64) {
+    /// Items that a process may take at once.
+    pub(super) const MOST: usize = Account::LAST as usize;
+
+    /// Notes that the process at `place` is about to take `count` items, the first of which is `number`. The
+    /// caller has the consumers' turn.
+    pub(super) fn claim(&self, place: Option<usize>, number: u64, count: u64) {
         // Whoever was about to take this very item before was killed, or failed, before it was taken.
         let last = self.last.load(Ordering::SeqCst) as usize;
         if let Some(last) = last.checked_sub(1).and_then(|last| self.slots.get(last)) {
@@ -156,7 +169,7 @@ impl Ledger {
         }
         if let Some(slot) = place.and_then(|place| self.slots.get(place)) {
             self.last.store(place.map_or(0, |place| place as u32 + 1), Ordering::SeqCst);
-            slot.change(|account| Some(account.with(number)));
+            slot.change(|account| Some(account.with(number, count)));
         }
     }
 
@@ -269,13 +282,15 @@ mod tests {
 
     #[test]
     fn an_account_counts_and_takes_back_the_last() {
-        let account = Account::EMPTY.with(7).with(u64::MAX);
+        let account = Account::EMPTY.with(7, 1).with(u64::MAX, 1);
         assert_eq!(account.owed(), 2);
         assert!(!account.is_about(8));
-        let account = account.less().unwrap().with(9);
-        assert!(account.is_about(9) && account.owed() == 2);
+        let account = account.less().unwrap().with(9, 3);
+        assert!(account.is_about(9) && account.owed() == 4);
         let account = account.without_last();
         assert!(!account.is_about(9) && account.owed() == 1);
         assert!(account.less().unwrap().less().is_none());
+        assert!(!Account::EMPTY.is_about(0));
+        assert!(Account::EMPTY.with(u64::MAX, 1).is_about(u64::MAX));
     }
 }

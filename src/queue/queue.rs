@@ -432,11 +432,22 @@ impl<T: Decode> Queue<T> {
     }
 
     fn get_many_until(&self, most: usize, deadline: Deadline) -> Result<Vec<T>> {
+        self.get_many_claiming(most, deadline, |_, _| ())
+    }
+
+    /// Gets the first items; `claim` is called with the number of the first and how many they are, just
+    /// before they are taken.
+    pub(super) fn get_many_claiming(
+        &self,
+        most: usize,
+        deadline: Deadline,
+        claim: impl FnOnce(u64, u64),
+    ) -> Result<Vec<T>> {
         if most == 0 {
             return Ok(Vec::new());
         }
         let mut batch = Batch::of(most);
-        self.ring.get_many(&mut batch, deadline)?;
+        self.ring.get_many(&mut batch, deadline, claim)?;
         let mut items = Vec::with_capacity(batch.count());
         batch.try_for_each(|bytes, fds| {
             items.push(decode(bytes, fds)?);
