@@ -1,5 +1,6 @@
 //! What the processes of a `JoinableQueue` share beside its ring: who has taken items that are not done.
 
+use super::turn::take_turn;
 use crate::region::{RawLock, RawLockGuard};
 use crate::sys::time::Deadline;
 use crate::sys::{self, poll, process};
@@ -129,9 +130,13 @@ impl Ledger {
     }
 
     fn lock(&self) -> Result<RawLockGuard<'_>> {
-        let lock = self.lock.acquire()?;
-        if lock.owner_died() {
-            self.finish_burial(&lock)?;
+        self.lock_until(Deadline::NEVER)?.ok_or(Error::TimeoutError)
+    }
+
+    fn lock_until(&self, deadline: Deadline) -> Result<Option<RawLockGuard<'_>>> {
+        let lock = take_turn(&self.lock, deadline, || Ok(false))?;
+        if let Some(lock) = lock.as_ref().filter(|lock| lock.owner_died()) {
+            self.finish_burial(lock)?;
         }
         Ok(lock)
     }
@@ -212,7 +217,7 @@ impl Ledger {
             if done == put()? as u32 {
                 return Ok(());
             }
-            self.report_the_dead(&put, &taken)?;
+            self.report_the_dead(deadline, &put, &taken)?;
             if deadline.has_passed() {
                 return Err(Error::TimeoutError);
             }
@@ -224,6 +229,7 @@ impl Ledger {
     /// Fails if processes that have ended have items that are not done, and counts these as done.
     fn report_the_dead(
         &self,
+        deadline: Deadline,
         put: impl Fn() -> Result<u64>,
         taken: impl Fn() -> Result<u64>,
     ) -> Result<()> {
@@ -231,7 +237,7 @@ impl Ledger {
         if !self.slots.iter().any(|slot| has_items(&slot)) {
             return Ok(());
         }
-        let lock = self.lock()?;
+        let Some(lock) = self.lock_until(deadline)? else { return Ok(()) };
         let mut items = 0;
         for slot in self.slots.iter().filter(has_items) {
             if !slot.is_dead()? {
