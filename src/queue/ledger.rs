@@ -111,9 +111,12 @@ impl Slot {
             Ok(pidfd) => {
                 poll::wait_readable(pidfd.as_fd(), Deadline::now()).map_err(Error::os("ppoll"))
             }
-            Err(error) if error.raw_os_error() == Some(sys::ESRCH) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(sys::EINVAL) => Ok(pid != 0),
-            Err(error) => Err(Error::os("pidfd_open")(error)),
+            Err(error) => match error.raw_os_error() {
+                Some(sys::ESRCH) => Ok(true),
+                // No process, or the number is that of a thread now, which later kernels say by ENOENT.
+                Some(sys::EINVAL | sys::ENOENT) => Ok(pid != 0),
+                _ => Err(Error::os("pidfd_open")(error)),
+            },
         }
     }
 }
