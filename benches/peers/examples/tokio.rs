@@ -27,6 +27,8 @@ async fn when_ready<T>(
     mut try_get: impl FnMut() -> multiproc::Result<T>,
 ) -> std::io::Result<multiproc::Result<T>> {
     loop {
+        // A queue that is never empty would keep the other tasks waiting.
+        tokio::task::consume_budget().await;
         let mut guard = readable.readable().await?;
         match try_get() {
             // The attempt has made the descriptor silent, until the next item.
