@@ -19,8 +19,12 @@ use std::time::Duration;
 /// message taken.
 const COMFORT: Duration = Duration::from_micros(200);
 
-/// How long a producer waits for room before it takes more memory.
-const PATIENCE: Duration = Duration::from_micros(100);
+/// How long a producer waits for room before it takes a mebibyte more: about as long as that would cost it in
+/// fresh pages.
+const PATIENCE: Duration = Duration::from_micros(500);
+
+/// The longest such wait, however much is to be taken.
+const MOST_PATIENCE: Duration = Duration::from_millis(20);
 
 /// What a message needs of the ring.
 #[derive(Clone, Copy)]
@@ -238,12 +242,14 @@ impl Inner {
             self.state().producer.seen.store(head);
             match self.room(tail, last, head, need)? {
                 Room::Here => return Ok(tail),
-                Room::Beyond { class, small, comfort_at } => match comfort.until(PATIENCE) {
-                    Some(until) if !small => {
-                        self.sleep_for_space(comfort_at, until, &mut comfort)?
+                Room::Beyond { class, small, comfort_at } => {
+                    match comfort.until(self.patience(class)?) {
+                        Some(until) if !small => {
+                            self.sleep_for_space(comfort_at, until, &mut comfort)?
+                        }
+                        _ => return self.enter_one(tail, head, need, class),
                     }
-                    _ => return self.enter_one(tail, head, need, class),
-                },
+                }
                 Room::None { .. } if self.is_at_end(head, tail) => {
                     self.step_over_for_consumer(tail, deadline)?;
                 }
@@ -256,6 +262,12 @@ impl Inner {
                 },
             }
         }
+    }
+
+    /// How long to wait for room before `class` is entered.
+    fn patience(&self, class: u64) -> Result<Duration> {
+        let mebibytes = (self.store.len(class)? >> 20).min(1000) as u32;
+        Ok((PATIENCE * mebibytes).min(MOST_PATIENCE))
     }
 
     /// Whether the head is at the end of a segment that is not the last, and has yet to leave it.

@@ -355,13 +355,17 @@ impl Inner {
     pub(super) fn linger(&self, rings: &mut u32, found: impl Fn() -> Result<bool>) -> Result<()> {
         const LOOKS: usize = 100;
         const MOST: u32 = 12;
+        if found()? {
+            return Ok(());
+        }
+        // On the same processor the publisher cannot go on before this one lets it.
+        std::thread::yield_now();
         for _ in 0..LOOKS {
             if found()? {
                 return Ok(());
             }
             std::hint::spin_loop();
         }
-        // With one processor, the publisher has to have it.
         std::thread::yield_now();
         // Each pause is as long as those before it together: none is much longer than need be.
         for pause in 0..(*rings).min(MOST) {

@@ -20,6 +20,12 @@ pub(super) fn take_turn<'a>(
     hopeless: impl Fn() -> Result<bool>,
 ) -> Result<Option<RawLockGuard<'a>>> {
     const SLICE: Duration = Duration::from_millis(1);
+    if let Some(guard) = turn.try_acquire()? {
+        return Ok(Some(guard));
+    }
+    if !hopeless()? {
+        spin(turn);
+    }
     if let Some(guard) = turn.acquire_until(deadline)? {
         return Ok(Some(guard));
     }
@@ -30,4 +36,15 @@ pub(super) fn take_turn<'a>(
         }
     }
     Ok(None)
+}
+
+/// Waits for a holder that is at work to finish, for about as long as that takes: sleeping costs more.
+fn spin(turn: &RawLock) {
+    const LOOKS: usize = 100;
+    for _ in 0..LOOKS {
+        if !turn.locked() {
+            break;
+        }
+        std::hint::spin_loop();
+    }
 }
