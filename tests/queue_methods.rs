@@ -23,6 +23,12 @@ where
     Process::new(work, arguments).start_method(method).start().unwrap()
 }
 
+fn sleep() {
+    loop {
+        std::thread::park();
+    }
+}
+
 #[test]
 fn a_bounded_queue_refuses_every_form_of_put_until_a_child_has_emptied_it() {
     alone(|| {
@@ -197,8 +203,8 @@ fn the_last_sender_leaves_when_its_process_ends_or_is_killed() {
                 let (sender, receiver) = channel::<u32>().unwrap();
                 let send = |sender: Sender<u32>, kill: bool| {
                     sender.send(&7).unwrap();
-                    while kill {
-                        std::thread::park();
+                    if kill {
+                        sleep();
                     }
                 };
                 let child = start(method, send, (sender, kill));
@@ -221,8 +227,8 @@ fn the_last_receiver_leaves_when_its_process_ends_or_is_killed() {
                 let (sender, receiver) = bounded_channel::<u32>(1).unwrap();
                 let receive = |receiver: Receiver<u32>, kill: bool| {
                     assert_eq!(receiver.recv().unwrap(), 7);
-                    while kill {
-                        std::thread::park();
+                    if kill {
+                        sleep();
                     }
                 };
                 let child = start(method, receive, (receiver, kill));
