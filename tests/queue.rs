@@ -98,6 +98,30 @@ fn put_wakes_when_another_process_makes_room() {
 }
 
 #[test]
+fn one_deadline_covers_the_wait_behind_another_and_the_wait_for_room_or_an_item() {
+    let _turn = turn();
+    in_child(|| {
+        let (full, empty) = (Queue::bounded(1).unwrap(), Queue::<u8>::new().unwrap());
+        full.put(&1u8).unwrap();
+        let putter = os::fork(|| full.put(&2).unwrap());
+        let getter = os::fork(|| assert_eq!(empty.get().unwrap(), 3));
+        [putter, getter].into_iter().for_each(os::wait_until_asleep);
+        // Both have the turn, asleep, for longer than these wait.
+        for timeout in [Duration::ZERO, SHORT] {
+            let start = Instant::now();
+            assert!(matches!(full.put_timeout(&4, timeout), Err(Error::Full)));
+            assert!(matches!(full.put_many_timeout(&[4, 4], timeout), Err(Error::Full)));
+            assert!(matches!(empty.get_timeout(timeout), Err(Error::Empty)));
+            assert!(matches!(empty.get_many_timeout(2, timeout), Err(Error::Empty)));
+            assert!(start.elapsed() >= 4 * timeout);
+        }
+        empty.put(&3).unwrap();
+        assert_eq!((full.get().unwrap(), full.get().unwrap()), (1, 2));
+        [putter, getter].into_iter().for_each(join);
+    });
+}
+
+#[test]
 fn messages_of_every_size_arrive_whole() {
     let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
