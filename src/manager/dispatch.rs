@@ -2,7 +2,7 @@
 
 use super::home::{Home, Note};
 use super::protocol::{self, Greeting, Kind, Request, Welcome};
-use super::served::{Call, Outcome, Ticket};
+use super::served::{Answer, Call, Outcome, Ticket};
 use super::server::{Parked, Server, Timer};
 use super::session::{Channel, Session};
 use crate::codec::Payload;
@@ -18,8 +18,11 @@ impl Server {
     /// Serves one frame. An error ends the channel; those of requests are replies.
     pub(super) fn serve(&mut self, channel: &mut Channel, frame: Range<usize>) -> Result<()> {
         let Some(session) = channel.session else { return self.greet(channel, frame) };
-        let Channel { inbox, outbox, failure, parked, key, .. } = channel;
-        let (request, _) = Request::parse(inbox.body(frame.clone()))?;
+        let (request, _) = Request::parse(channel.inbox.body(frame.clone()))?;
+        if request.caught_up {
+            self.settle_lent(channel, true);
+        }
+        let Channel { inbox, outbox, failure, parked, key, lent, .. } = channel;
         let fds = inbox.take_fds(request.fds)?;
         let arguments = &inbox.body(frame)[protocol::REQUEST..];
         self.home.session.set(session);
@@ -35,6 +38,10 @@ impl Server {
             });
             if let Err(error) = outcome {
                 failure.get_or_insert(error);
+            }
+            if let Some((ticket, entry)) = self.lent.take() {
+                // Nobody wants to see it.
+                self.settle_one(ticket, &entry, true);
             }
         } else if request.kind == Kind::Sync {
             let failure = failure.take();
@@ -62,6 +69,7 @@ impl Server {
                 *parked = Some(ticket);
                 self.park(ticket, Parked { channel: *key, ..waiting });
             }
+            lent.extend(self.lent.take());
         }
         self.home.session.set(0);
         self.deliver();
@@ -163,6 +171,10 @@ impl Server {
         served??;
         match outcome {
             Outcome::Answered => Ok(None),
+            Outcome::Lent(ticket) => {
+                self.lent = Some((ticket, entry));
+                Ok(None)
+            }
             Outcome::Open => protocol::push_value(out, &()).map(|()| None),
             Outcome::Parked(ticket, deadline) => {
                 let deadline = deadline.instant();
@@ -193,10 +205,13 @@ impl Server {
     pub(super) fn deliver(&mut self) {
         let inside = std::mem::take(&mut *self.home.answers.borrow_mut());
         let answers = std::mem::take(&mut self.waits.answers);
-        for (ticket, payload) in answers.into_iter().chain(inside) {
+        for Answer { ticket, payload, lent } in answers.into_iter().chain(inside) {
             let Some(parked) = self.unpark(ticket) else { continue };
             let Some(channel) = self.channels.get_mut(&parked.channel) else { continue };
             channel.parked = None;
+            if lent {
+                channel.lent.push((ticket, parked.entry));
+            }
             channel.outbox.push(|out| {
                 out.bytes.extend(payload.bytes);
                 out.fds.extend(payload.fds);

@@ -2,7 +2,7 @@
 
 use super::place::Place;
 use super::protocol;
-use super::served::{Call, Outcome, Served, Ticket, Waits};
+use super::served::{Answer, Call, Outcome, Served, Waits};
 use super::types::ById;
 use crate::codec::Payload;
 use crate::process::panics;
@@ -72,7 +72,7 @@ pub(super) struct Home {
     /// Whose request is being served.
     pub(super) session: Cell<u64>,
     /// Answers to waiting calls that calls from inside have brought about.
-    pub(super) answers: RefCell<Vec<(Ticket, Payload)>>,
+    pub(super) answers: RefCell<Vec<Answer>>,
 }
 
 impl Home {
@@ -173,8 +173,10 @@ impl Home {
             outcome: Outcome::Open,
         };
         object.serve(&mut call)?;
-        if call.outcome == Outcome::Open {
-            protocol::push_value(&mut reply, &())?;
+        match call.outcome {
+            Outcome::Open => protocol::push_value(&mut reply, &())?,
+            Outcome::Lent(ticket) => object.settled(ticket, true, &mut waits),
+            Outcome::Answered | Outcome::Parked(..) => {}
         }
         self.answers.borrow_mut().append(&mut waits.answers);
         Ok(reply)

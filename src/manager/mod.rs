@@ -22,7 +22,7 @@
 //! | bytes | request | | bytes | reply |
 //! |---|---|---|---|---|
 //! | 1 | kind, see below | | 1 | 0: a value follows; 1: an error does |
-//! | 1 | 1: no reply is wanted; else 0 | | 1 | 0 |
+//! | 1 | flags, see below | | 1 | 0 |
 //! | 2 | number of descriptors | | 2 | number of descriptors |
 //! | 4 | 0 | | 4 | 0 |
 //! | 8 | object | | | the value, or an [`Error`], encoded |
@@ -30,7 +30,8 @@
 //! | | arguments, encoded | | | |
 //!
 //! Requests of one connection are served in order, each after the reply to the one before, and replies
-//! come in that order; a client need not wait for one before it sends the next request. Descriptors
+//! come in that order; a client need not wait for one before it sends the next request. Flag 1: no reply
+//! is wanted. Flag 2: all replies to earlier requests of this connection were read. Descriptors
 //! travel (by `SCM_RIGHTS`, on Unix sockets) with the first byte of their frame.
 //!
 //! | kind | what it does | arguments | value |

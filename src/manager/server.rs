@@ -65,6 +65,8 @@ pub(super) struct Server {
     pub(super) parked: HashMap<Ticket, Parked>,
     pub(super) timers: BTreeSet<(Instant, Timer)>,
     pub(super) waits: Waits,
+    /// What the last call has lent.
+    pub(super) lent: Option<(Ticket, Rc<Entry>)>,
     /// Channels whose call was answered while another's was served.
     pub(super) woken: Vec<u64>,
 }
@@ -98,6 +100,7 @@ impl Server {
             parked: HashMap::new(),
             timers: BTreeSet::new(),
             waits: Waits::new(limits.parked_calls),
+            lent: None,
             woken: Vec::new(),
         })
     }
@@ -203,17 +206,23 @@ impl Server {
     /// Sends, reads, serves and sends; false if the channel is at its end.
     fn advance(&mut self, channel: &mut Channel, read: bool) -> Result<bool> {
         if channel.outbox.len() > 0 {
-            channel.outbox.flush(channel.socket.as_fd(), false)?;
+            channel.flush()?;
         }
         if read && !channel.ending {
             match channel.inbox.fill(channel.socket.as_fd(), true)? {
-                Filled::End => return Ok(false),
+                Filled::End => {
+                    if channel.has_read_all() {
+                        self.settle_lent(channel, true);
+                    }
+                    return Ok(false);
+                }
+                Filled::Lost => return Ok(false),
                 Filled::Some | Filled::Nothing => {}
             }
         }
         loop {
             let served = self.serve_frames(channel);
-            let flushed = channel.outbox.flush(channel.socket.as_fd(), false)?;
+            let flushed = channel.flush()?;
             if channel.ending && flushed {
                 return Ok(false);
             }
@@ -276,13 +285,32 @@ impl Server {
     }
 
     /// A channel is gone: its call waits no more, and its session may be at its end.
-    fn bury(&mut self, channel: Channel) {
+    fn bury(&mut self, mut channel: Channel) {
+        self.settle_lent(&mut channel, false);
         if let Some(parked) = channel.parked.and_then(|ticket| self.unpark(ticket)) {
             self.withdraw(&parked, channel.parked, false);
         }
         match channel.session {
             None => {}
             Some(number) => self.leave(number),
+        }
+    }
+
+    /// The replies to a channel were read, or never will be: what was lent with them is gone, or back.
+    pub(super) fn settle_lent(&mut self, channel: &mut Channel, received: bool) {
+        if channel.lent.is_empty() {
+            return;
+        }
+        // The last first: what comes back to a queue then has its old order.
+        for (ticket, entry) in channel.lent.drain(..).rev() {
+            self.settle_one(ticket, &entry, received);
+        }
+        self.deliver();
+    }
+
+    pub(super) fn settle_one(&mut self, ticket: Ticket, entry: &Entry, received: bool) {
+        if let Ok(mut object) = entry.object.try_borrow_mut() {
+            object.settled(ticket, received, &mut self.waits);
         }
     }
 
