@@ -2,6 +2,7 @@
 
 use super::home::{Home, Note};
 use super::protocol::{self, Greeting, Kind, Request, Welcome};
+use super::python;
 use super::served::{Answer, Call, Outcome, Ticket};
 use super::server::{Parked, Server, Timer};
 use super::session::{Channel, Session};
@@ -17,6 +18,13 @@ use std::rc::Rc;
 impl Server {
     /// Serves one frame. An error ends the channel; those of requests are replies.
     pub(super) fn serve(&mut self, channel: &mut Channel, frame: Range<usize>) -> Result<()> {
+        let is_python = match channel.session {
+            Some(_) => channel.python.is_some(),
+            None => self.limits.python && python::is_request(channel.inbox.body(frame.clone())),
+        };
+        if is_python {
+            return self.serve_python(channel, frame);
+        }
         let Some(session) = channel.session else { return self.greet(channel, frame) };
         let (request, _) = Request::parse(channel.inbox.body(frame.clone()))?;
         if request.caught_up {
@@ -145,7 +153,7 @@ impl Server {
     }
 
     /// Runs a method of an object.
-    fn call(
+    pub(super) fn call(
         &mut self,
         session: u64,
         request: Request,
@@ -184,7 +192,7 @@ impl Server {
         }
     }
 
-    fn park(&mut self, ticket: Ticket, parked: Parked) {
+    pub(super) fn park(&mut self, ticket: Ticket, parked: Parked) {
         if let Some(deadline) = parked.deadline {
             self.timers.insert((deadline, Timer::Ticket(ticket)));
         }
@@ -212,9 +220,12 @@ impl Server {
             if lent {
                 channel.lent.push((ticket, parked.entry));
             }
-            channel.outbox.push(|out| {
-                out.bytes.extend(payload.bytes);
-                out.fds.extend(payload.fds);
+            channel.outbox.push(|out| match channel.python {
+                Some(shape) => python::push(out, &shape.reply(payload)),
+                None => {
+                    out.bytes.extend(payload.bytes);
+                    out.fds.extend(payload.fds);
+                }
             });
             self.woken.push(parked.channel);
         }
@@ -253,7 +264,7 @@ impl Server {
         }
     }
 
-    fn session(&mut self, number: u64) -> Result<&mut Session> {
+    pub(super) fn session(&mut self, number: u64) -> Result<&mut Session> {
         self.sessions.get_mut(&number).ok_or(Error::Closed)
     }
 
@@ -264,7 +275,7 @@ impl Server {
             Some(number) => *number,
             None => {
                 let number = sys::random::u64().map_err(Error::os("getrandom"))? | 1;
-                self.sessions.insert(number, Session { secret, ..Session::default() });
+                self.sessions.insert(number, Session { secret: Some(secret), ..Session::default() });
                 self.secrets.insert(secret, number);
                 number
             }
@@ -280,14 +291,15 @@ impl Server {
     }
 
     /// The object of a name: the one there is, or a new one.
-    fn named(&mut self, name: &str) -> Result<u64> {
+    pub(super) fn named(&mut self, name: &str) -> Result<u64> {
         let home = Rc::clone(&self.home);
         self.names.object(name, &home)
     }
 
     /// What there is, in CPython's form.
-    fn describe(&self) -> String {
-        let (sessions, channels) = (self.secrets.len(), self.channels.len() + 1);
+    pub(super) fn describe(&self) -> String {
+        let sessions = self.sessions.values().filter(|session| session.channels > 0).count();
+        let channels = self.channels.len() + 1;
         let parked = self.parked.len();
         let mut lines = vec![format!("sessions={sessions} channels={channels} parked={parked}")];
         for (id, entry) in self.home.objects.borrow().iter() {

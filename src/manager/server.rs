@@ -7,6 +7,7 @@ use super::protocol::STRANGERS_MOST;
 use super::served::{Ticket, Waits};
 use super::session::{Channel, Session};
 use super::types::{ById, Limits, Names};
+use crate::connection::Secret;
 use crate::sys::poll::Epoll;
 use crate::sys::time::Deadline;
 use crate::{Error, Result, sys};
@@ -65,6 +66,8 @@ pub(super) struct Server {
     pub(super) parked: HashMap<Ticket, Parked>,
     pub(super) timers: BTreeSet<(Instant, Timer)>,
     pub(super) waits: Waits,
+    /// The references of CPython programs, all together.
+    pub(super) python_references: Session,
     /// What the last call has lent.
     pub(super) lent: Option<(Ticket, Rc<Entry>)>,
     /// Channels whose call was answered while another's was served.
@@ -100,6 +103,7 @@ impl Server {
             parked: HashMap::new(),
             timers: BTreeSet::new(),
             waits: Waits::new(limits.parked_calls),
+            python_references: Session::default(),
             lent: None,
             woken: Vec::new(),
         })
@@ -125,8 +129,12 @@ impl Server {
 
     /// Accepts all who wait.
     fn let_in(&mut self) -> Result<()> {
+        let secret = Secret {
+            key: self.home.place.key.clone(),
+            legacy_md5: self.limits.legacy_md5,
+        };
         loop {
-            match self.door.accept(&self.home.place.key) {
+            match self.door.accept(&secret) {
                 Ok(Some(stranger)) => self.welcome(stranger),
                 Ok(None) => return Ok(()),
                 // No descriptor is left: the queue would be reported again and again.
@@ -244,6 +252,8 @@ impl Server {
         let mut any = false;
         while channel.is_free() {
             let max = match channel.session {
+                // A Python program begins with what it wants, and has proved itself by now.
+                None if self.limits.python => self.limits.max_message,
                 Some(_) => self.limits.max_message,
                 None => STRANGERS_MOST,
             };
@@ -321,7 +331,9 @@ impl Server {
         if session.channels > 0 {
             return;
         }
-        self.secrets.remove(&session.secret);
+        if let Some(secret) = session.secret {
+            self.secrets.remove(&secret);
+        }
         let references = std::mem::take(&mut session.references);
         let held = std::mem::take(&mut session.held);
         if session.lent.is_empty() {

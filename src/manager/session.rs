@@ -2,6 +2,7 @@
 
 use super::frames::{Inbox, Outbox};
 use super::home::Entry;
+use super::python::Shape;
 use super::served::Ticket;
 use crate::{Error, Result};
 use std::collections::{HashMap, HashSet};
@@ -11,7 +12,8 @@ use std::rc::Rc;
 /// A client process.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    pub(super) secret: [u8; 16],
+    /// What makes a connection one of its; none for a thread of a CPython program, which has one alone.
+    pub(super) secret: Option<[u8; 16]>,
     /// How many channels it has; with the last of them it ends.
     pub(super) channels: usize,
     /// The references it holds, by object.
@@ -60,6 +62,8 @@ pub(super) struct Channel {
     pub(super) session: Option<u64>,
     /// The call that it waits for; the requests behind it wait too.
     pub(super) parked: Option<Ticket>,
+    /// Of a thread of a CPython program: how the reply to the call that it waits for is made Python's.
+    pub(super) python: Option<Shape>,
     /// The first error of a request that nobody waited for.
     pub(super) failure: Option<Error>,
     /// What was lent with replies of which nobody knows whether they were read.
@@ -86,6 +90,7 @@ impl Channel {
             outbox: Outbox::default(),
             session: None,
             parked: None,
+            python: None,
             failure: None,
             lent: Vec::new(),
             deaf: false,

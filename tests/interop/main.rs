@@ -3,7 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod manager;
 mod shared_memory;
+
+multiproc::init_before_main!();
 
 use multiproc::{Address, Client, Connection, Error, Listener, Object, pipe};
 use std::io::{BufRead, BufReader, Read, Write};

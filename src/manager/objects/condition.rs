@@ -22,7 +22,7 @@ pub struct Condition {
 lock_calls! { Condition }
 
 impl Condition {
-    fn new() -> Condition {
+    pub(in crate::manager) fn new() -> Condition {
         Condition { lock: Mutex::recursive(), _given: None, waiting: VecDeque::new() }
     }
 

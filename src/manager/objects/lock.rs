@@ -15,7 +15,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    fn new() -> Lock {
+    pub(in crate::manager) fn new() -> Lock {
         Lock { lock: Mutex::plain() }
     }
 
@@ -74,7 +74,7 @@ pub struct RLock {
 }
 
 impl RLock {
-    fn new() -> RLock {
+    pub(in crate::manager) fn new() -> RLock {
         RLock { lock: Mutex::recursive() }
     }
 

@@ -2,6 +2,7 @@
 
 mod condition;
 mod dict;
+mod iter;
 mod list;
 mod lock;
 mod mutex;
@@ -14,6 +15,7 @@ mod values;
 
 pub use condition::{Condition, ConditionProxy};
 pub use dict::{Dict, DictProxy};
+pub use iter::{Iter, IterProxy};
 pub use list::{List, ListProxy};
 pub use lock::{Lock, LockProxy, ProxyGuard, RLock, RLockProxy};
 pub use queue::{Queue, QueueProxy};

@@ -15,7 +15,7 @@ pub struct Event {
 }
 
 impl Event {
-    fn new() -> Event {
+    pub(in crate::manager) fn new() -> Event {
         Event { set: false, waiting: Vec::new() }
     }
 

@@ -19,7 +19,7 @@ pub struct Semaphore {
 }
 
 impl Semaphore {
-    fn new(value: u32, bound: u32) -> Semaphore {
+    pub(in crate::manager) fn new(value: u32, bound: u32) -> Semaphore {
         Semaphore { value, bound, waiters: VecDeque::new(), permits: HashMap::new() }
     }
 
