@@ -20,7 +20,7 @@ impl Server {
     pub(super) fn serve(&mut self, channel: &mut Channel, frame: Range<usize>) -> Result<()> {
         let is_python = match channel.session {
             Some(_) => channel.python.is_some(),
-            None => self.limits.python && python::is_request(channel.inbox.body(frame.clone())),
+            None => python::is_request(channel.inbox.body(frame.clone())),
         };
         if is_python {
             return self.serve_python(channel, frame);

@@ -285,3 +285,176 @@ fn what_a_killed_getter_waited_for_goes_to_another() {
     queue.put(7).unwrap();
     assert_eq!(queue.get().unwrap(), 7);
 }
+
+fn get_two(queue: QueueProxy<u32>, done: QueueProxy<u32>) -> multiproc::Result<()> {
+    done.put(queue.get()?)?;
+    done.put(queue.get()?)?;
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn what_a_getter_has_got_before_it_was_killed_does_not_come_back() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (queue, done) = (manager.queue(0).unwrap(), manager.queue(0).unwrap());
+    (1..=3).for_each(|n| queue.put(n).unwrap());
+    let child = Process::new(get_two, (queue.clone(), done.clone())).start().unwrap();
+    assert_eq!((done.get().unwrap(), done.get().unwrap()), (1, 2));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    while manager.debug_info().unwrap().contains("sessions=2") {
+        std::thread::yield_now();
+    }
+    assert_eq!((queue.get().unwrap(), queue.len().unwrap()), (3, 0));
+}
+
+fn wait_in_vain(
+    condition: ConditionProxy,
+    queue: QueueProxy<u32>,
+    event: EventProxy,
+) -> multiproc::Result<()> {
+    let waiting = condition.clone();
+    std::thread::spawn(move || {
+        let _guard = waiting.acquire()?;
+        waiting.wait()
+    });
+    let putting = queue.clone();
+    std::thread::spawn(move || putting.put(2));
+    let joining = queue.clone();
+    std::thread::spawn(move || joining.join());
+    event.wait().map(drop)
+}
+
+#[test]
+fn what_a_killed_process_waited_for_goes_on_without_it() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (condition, queue) = (manager.condition().unwrap(), manager.queue(1).unwrap());
+    let event = manager.event().unwrap();
+    queue.put(1).unwrap();
+    let arguments = (condition.clone(), queue.clone(), event.clone());
+    let child = Process::new(wait_in_vain, arguments).start().unwrap();
+    while !manager.debug_info().unwrap().contains("parked=4") {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    while !manager.debug_info().unwrap().contains("sessions=1 ") {
+        std::thread::yield_now();
+    }
+    assert!(manager.debug_info().unwrap().contains("parked=0"));
+    // The item that it was about to put went with it, and so did its place among the sleepers.
+    assert_eq!(queue.get().unwrap(), 1);
+    assert!(queue.is_empty().unwrap());
+    let other = condition.clone();
+    let waiter = std::thread::spawn(move || {
+        let _guard = other.acquire().unwrap();
+        other.wait().unwrap()
+    });
+    while !manager.debug_info().unwrap().contains("parked=1") {
+        std::thread::yield_now();
+    }
+    let _guard = condition.acquire().unwrap();
+    condition.notify(1).unwrap();
+    drop(_guard);
+    assert!(waiter.join().unwrap());
+}
+
+fn hold_and_wait(lock: LockProxy, condition: ConditionProxy) -> multiproc::Result<bool> {
+    let _guard = lock.acquire()?;
+    condition.wait()
+}
+
+#[test]
+fn a_condition_may_have_a_lock_that_is_there_already() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (lock, rlock) = (manager.lock().unwrap(), manager.rlock().unwrap());
+    let conditions: Vec<_> = (0..2).map(|_| manager.condition_with_lock(&lock).unwrap()).collect();
+    let arguments = (lock.clone(), conditions[0].clone());
+    let child = Process::new(hold_and_wait, arguments).start().unwrap();
+    while !manager.debug_info().unwrap().contains("parked=1") {
+        std::thread::yield_now();
+    }
+    assert!(conditions[0].notify(1).is_err(), "the lock is not held");
+    let guard = lock.acquire().unwrap();
+    assert!(conditions[1].locked().unwrap() && conditions[1].try_acquire().unwrap().is_none());
+    conditions[1].notify_all().unwrap();
+    conditions[0].notify_all().unwrap();
+    drop(guard);
+    assert!(child.join().unwrap().unwrap());
+
+    // Killed in the wait, it leaves the lock to others.
+    let arguments = (lock.clone(), conditions[0].clone());
+    let child = Process::new(hold_and_wait, arguments).start().unwrap();
+    while !manager.debug_info().unwrap().contains("parked=1") {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(lock);
+    drop(conditions[0].acquire().unwrap());
+
+    let condition = manager.condition_with_rlock(&rlock).unwrap();
+    let (_outer, _inner) = (rlock.acquire().unwrap(), condition.acquire().unwrap());
+    assert!(!condition.wait_timeout(SHORT).unwrap());
+    let elsewhere = Manager::start().unwrap().rlock().unwrap();
+    assert!(manager.condition_with_rlock(&elsewhere).is_err());
+}
+
+static ROUNDS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+fn count_round() {
+    ROUNDS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+}
+
+fn refuse_the_second_round() {
+    count_round();
+    assert!(ROUNDS.load(std::sync::atomic::Ordering::Relaxed) < 2, "no second round");
+}
+
+#[test]
+fn a_barrier_acts_before_anybody_leaves_and_breaks_when_the_action_panics() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let barrier = manager.barrier_with(2, None, refuse_the_second_round).unwrap();
+    let number = manager.value(0u32).unwrap();
+    let rounds = || {
+        let see = |number: &mut multiproc::manager::Value<u32>, ()| {
+            **number = ROUNDS.load(std::sync::atomic::Ordering::Relaxed);
+            **number
+        };
+        number.apply(see, ()).unwrap()
+    };
+    let other = barrier.clone();
+    let thread = std::thread::spawn(move || (other.wait(), other.wait()));
+    barrier.wait().unwrap();
+    assert_eq!(rounds(), 1);
+    let mine = barrier.wait();
+    let (first, second) = thread.join().unwrap();
+    first.unwrap();
+    let outcomes = [mine, second].map(|outcome| match outcome {
+        Err(Error::Panicked { message, .. }) => message,
+        Err(Error::BrokenBarrierError { cause: BarrierBreak::ActionPanicked }) => String::new(),
+        other => panic!("{other:?}"),
+    });
+    assert!(outcomes.contains(&"no second round".to_string()), "{outcomes:?}");
+    assert!(barrier.is_broken().unwrap());
+    assert_eq!(rounds(), 2);
+}
+
+#[test]
+fn a_barrier_has_a_timeout_of_its_own() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let barrier = manager.barrier_timeout(2, SHORT).unwrap();
+    let start = Instant::now();
+    let broken = barrier.wait();
+    let timed_out = BarrierBreak::TimedOut;
+    assert!(matches!(broken, Err(Error::BrokenBarrierError { cause }) if cause == timed_out));
+    assert!(start.elapsed() >= SHORT);
+    let alone = manager.barrier(1).unwrap();
+    assert_eq!((alone.wait().unwrap(), alone.wait().unwrap()), (0, 0));
+}

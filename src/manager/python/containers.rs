@@ -118,33 +118,17 @@ fn delete(list: &mut Vec<Object>, index: Object) -> Result<(), Raised> {
 
 /// How two values are ordered; not all are.
 fn order(a: &Object, b: &Object) -> Result<Ordering, Raised> {
-    use Object::{BigInt as Big, Bool, Bytes, Float, Int, List, Str, Tuple};
-    let float = |object: &Object| match object {
-        Bool(value) => Some(f64::from(u8::from(*value))),
-        Int(value) => Some(*value as f64),
-        Float(value) => Some(*value),
-        _ => None,
-    };
+    use Object::{Bytes, List, Str, Tuple};
     Ok(match (a, b) {
-        (Int(a), Int(b)) => a.cmp(b),
-        (Bool(a), Int(b)) => i64::from(*a).cmp(b),
-        (Int(a), Bool(b)) => a.cmp(&i64::from(*b)),
-        (Bool(a), Bool(b)) => a.cmp(b),
-        (Big(a), Big(b)) => order_big(a, b),
-        (Big(a), Int(b)) => order_big(a, &BigInt::from(*b)),
-        (Int(a), Big(b)) => order_big(&BigInt::from(*a), b),
         (Str(a), Str(b)) => a.cmp(b),
         (Bytes(a), Bytes(b)) => a.cmp(b),
         (List(a), List(b)) | (Tuple(a), Tuple(b)) => {
-            for (a, b) in a.iter().zip(b) {
-                if a != b {
-                    return order(a, b);
-                }
-            }
-            a.len().cmp(&b.len())
+            let different = a.iter().zip(b).find(|(a, b)| a != b);
+            different.map_or(Ok(a.len().cmp(&b.len())), |(a, b)| order(a, b))?
         }
-        _ => match (float(a), float(b)) {
-            (Some(a), Some(b)) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
+        _ => match (integer(a), integer(b), float(a), float(b)) {
+            (Some(a), Some(b), ..) => order_integers(&a, &b),
+            (_, _, Some(a), Some(b)) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
             _ => {
                 let (a, b) = (a.type_name(), b.type_name());
                 let text = format!("'<' not supported between instances of '{a}' and '{b}'");
@@ -154,8 +138,28 @@ fn order(a: &Object, b: &Object) -> Result<Ordering, Raised> {
     })
 }
 
-/// Of two numbers with one sign, in the shortest two's complement, the longer is further from zero.
-fn order_big(a: &BigInt, b: &BigInt) -> Ordering {
+fn integer(object: &Object) -> Option<BigInt> {
+    match object {
+        Object::Bool(value) => Some(i64::from(*value).into()),
+        Object::Int(value) => Some((*value).into()),
+        Object::BigInt(value) => Some(value.clone()),
+        _ => None,
+    }
+}
+
+/// The float next to a number, about.
+fn float(object: &Object) -> Option<f64> {
+    if let Object::Float(value) = object {
+        return Some(*value);
+    }
+    let integer = integer(object)?;
+    let bytes = integer.to_signed_le_bytes();
+    let start = if integer.is_negative() { -1.0 } else { 0.0 };
+    Some(bytes.iter().rev().fold(start, |value, byte| value * 256.0 + f64::from(*byte)))
+}
+
+/// Of two numbers with one sign, in their shortest two's complement, the longer is further from zero.
+fn order_integers(a: &BigInt, b: &BigInt) -> Ordering {
     if a.is_negative() != b.is_negative() {
         return b.is_negative().cmp(&a.is_negative());
     }

@@ -130,6 +130,11 @@ impl Server {
                 channel.ending = session.is_none();
                 Some(Reply::Raise(Raised::Trouble(error.to_string())))
             }
+            (_, None) if !self.limits.python => {
+                channel.ending = true;
+                let text = "Python programs are let in by the manager's python(true) alone";
+                Some(Reply::Raise(Raised::Trouble(text.into())))
+            }
             (Ok(asked), None) => {
                 let outcome = self.control(channel, asked);
                 channel.ending = channel.session.is_none();
