@@ -163,7 +163,7 @@ impl Home {
     pub(super) fn call(&self, id: u64, method: u64, arguments: &mut Payload) -> Result<Payload> {
         let entry = self.find(id)?;
         let mut object = entry.object.try_borrow_mut().map_err(|_| Error::Deadlock)?;
-        let (mut reply, mut waits) = (Payload::default(), Waits::new(0));
+        let (mut reply, mut waits) = (Payload::default(), Waits::new(0, None));
         let mut call = Call {
             method,
             arguments: Decoder::new(&arguments.bytes, &mut arguments.fds),
@@ -204,14 +204,38 @@ where
     R: Served,
 {
     fn run(decoder: &mut Decoder<'_>, _: &mut Payload) -> Result<()> {
-        let arguments = A::decode(decoder)?;
-        if decoder.remaining() > 0 {
-            return Err(Error::decode("bytes are left over"));
-        }
-        let object = instance::<F>().call(arguments);
-        MADE.with(|made| made.replace(Some(Box::new(object))));
+        made(instance::<F>().call(whole(decoder)?));
         Ok(())
     }
+}
+
+/// The entry of making an object by `F`, which may fail, from arguments `A`.
+pub(super) struct TryMake<F, A, R, E>(PhantomData<fn(F, A) -> Result<R, E>>);
+
+impl<F, A, R, E> Run for TryMake<F, A, R, E>
+where
+    F: Target<A, Result<R, E>>,
+    A: Decode + 'static,
+    R: Served,
+    E: Into<Error> + 'static,
+{
+    fn run(decoder: &mut Decoder<'_>, _: &mut Payload) -> Result<()> {
+        made(instance::<F>().call(whole(decoder)?).map_err(Into::into)?);
+        Ok(())
+    }
+}
+
+/// The arguments, and nothing behind them.
+fn whole<A: Decode>(decoder: &mut Decoder<'_>) -> Result<A> {
+    let arguments = A::decode(decoder)?;
+    if decoder.remaining() > 0 {
+        return Err(Error::decode("bytes are left over"));
+    }
+    Ok(arguments)
+}
+
+fn made(object: impl Served) {
+    MADE.with(|made| made.replace(Some(Box::new(object))));
 }
 
 /// The entry of calling `F` on an object `O` with an argument.

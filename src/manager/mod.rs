@@ -54,6 +54,7 @@ mod frames;
 mod home;
 mod managed;
 mod objects;
+mod outside;
 mod pipeline;
 mod place;
 mod protocol;
@@ -77,7 +78,7 @@ use crate::process::Child;
 use crate::process::target::{EntryPoint, Target};
 use crate::{Address, Connection, Decode, Encode, Error, ExitStatus, Result, sys};
 use client::Client;
-use home::{Home, Make};
+use home::{Home, Make, TryMake};
 use place::Place;
 use protocol::{Kind, Request};
 use std::fmt;
@@ -199,6 +200,25 @@ impl Manager {
     {
         let _ = f;
         let entry = EntryPoint::of::<Make<F, A, R>>().locate()?;
+        let client = self.client()?;
+        let id = client.exchange(Request::new(Kind::Create, 0), &(entry, arguments))?;
+        Ok(R::Proxy::from_handle(Handle::of_client(client, id)))
+    }
+
+    /// As [`create`](Self::create), of a function that may fail: its error is the call's.
+    ///
+    /// # Errors
+    /// * The function's, by `Into<Error>`.
+    /// * As [`create`](Self::create).
+    pub fn try_create<F, A, R, E>(&self, f: F, arguments: A) -> Result<R::Proxy>
+    where
+        F: Target<A, std::result::Result<R, E>>,
+        A: Encode + Decode + 'static,
+        R: Managed,
+        E: Into<Error> + 'static,
+    {
+        let _ = f;
+        let entry = EntryPoint::of::<TryMake<F, A, R, E>>().locate()?;
         let client = self.client()?;
         let id = client.exchange(Request::new(Kind::Create, 0), &(entry, arguments))?;
         Ok(R::Proxy::from_handle(Handle::of_client(client, id)))

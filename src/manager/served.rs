@@ -1,11 +1,13 @@
 //! What an object in a server is to the server, and a call to the object.
 
+use super::outside::Outside;
 use super::protocol;
 use super::proxy::Proxy;
 use crate::codec::Payload;
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Error, Result};
 use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An object that a manager's server holds.
@@ -145,6 +147,13 @@ impl Call<'_> {
         Ok(ticket)
     }
 
+    /// Lets the call wait; another thread answers it later.
+    pub(super) fn park_outside(&mut self) -> Result<(Ticket, Arc<Outside>)> {
+        let outside = self.waits.outside.clone();
+        let outside = outside.ok_or_else(|| Error::invalid("a call from inside the server"))?;
+        Ok((self.park(None)?, outside))
+    }
+
     /// Has the object told when this client is gone.
     pub(super) fn hold(&mut self) {
         self.waits.hold = true;
@@ -174,12 +183,14 @@ pub struct Waits {
     pub(super) parked: usize,
     pub(super) limit: usize,
     pub(super) answers: Vec<Answer>,
+    /// Those of other threads; none where nobody can wait for them.
+    pub(super) outside: Option<Arc<Outside>>,
     hold: bool,
 }
 
 impl Waits {
-    pub(super) fn new(limit: usize) -> Waits {
-        Waits { next: 1, parked: 0, limit, answers: Vec::new(), hold: false }
+    pub(super) fn new(limit: usize, outside: Option<Arc<Outside>>) -> Waits {
+        Waits { next: 1, parked: 0, limit, answers: Vec::new(), outside, hold: false }
     }
 
     fn admit(&mut self, session: u64) -> Result<Ticket> {

@@ -2,6 +2,7 @@
 
 use super::frames::Filled;
 use super::home::{Entry, Home};
+use super::outside::Outside;
 use super::place::{Door, Stranger};
 use super::protocol::STRANGERS_MOST;
 use super::served::{Ticket, Waits};
@@ -9,18 +10,21 @@ use super::session::{Channel, Session};
 use super::types::{ById, Limits, Names};
 use crate::connection::Secret;
 use crate::sys::poll::Epoll;
+use crate::sys::socket;
 use crate::sys::time::Deadline;
 use crate::{Error, Result, sys};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What epoll calls the listening socket and the owner's; channels have higher numbers.
+/// What epoll calls the listening socket, the owner's, and other threads' bell; channels have higher numbers.
 const DOOR: u64 = 0;
 const OWNER: u64 = 1;
-const FIRST_CHANNEL: u64 = 2;
+const BELL: u64 = 2;
+const FIRST_CHANNEL: u64 = 3;
 
 /// How long the references in messages of a client that is gone are kept.
 const KEEP_LENT: Duration = Duration::from_secs(60);
@@ -87,6 +91,8 @@ impl Server {
         if let Some(owner) = &owner {
             epoll.add(owner.as_fd(), OWNER).map_err(Error::os("epoll_ctl"))?;
         }
+        let outside = Arc::new(Outside::new()?);
+        epoll.add(outside.as_fd(), BELL).map_err(Error::os("epoll_ctl"))?;
         Ok(Server {
             home,
             limits,
@@ -102,7 +108,7 @@ impl Server {
             secrets: HashMap::new(),
             parked: HashMap::new(),
             timers: BTreeSet::new(),
-            waits: Waits::new(limits.parked_calls),
+            waits: Waits::new(limits.parked_calls, Some(outside)),
             python_references: Session::default(),
             lent: None,
             woken: Vec::new(),
@@ -120,10 +126,26 @@ impl Server {
                 match key {
                     DOOR => self.let_in()?,
                     OWNER => return Ok(()),
+                    BELL => self.hear(),
                     channel => self.attend(channel, true),
                 }
             }
             self.run_timers()?;
+        }
+    }
+
+    /// Passes on the answers of other threads.
+    fn hear(&mut self) {
+        let outside = self.waits.outside.as_ref().map(|outside| outside.take());
+        self.waits.answers.extend(outside.unwrap_or_default());
+        self.deliver();
+        self.wake();
+    }
+
+    /// Goes on with the channels whose calls were answered.
+    fn wake(&mut self) {
+        while let Some(key) = self.woken.pop() {
+            self.attend_one(key, false);
         }
     }
 
@@ -176,6 +198,10 @@ impl Server {
             Ok(true) => {
                 self.is_known_now(key);
                 if let Some(socket) = stranger.into_socket() {
+                    if self.limits.python {
+                        // A Python program sends its request when its last word was acknowledged.
+                        let _ = socket::acknowledge_now(socket.as_fd());
+                    }
                     self.channels.insert(key, Channel::new(key, socket));
                 }
             }
@@ -194,9 +220,7 @@ impl Server {
             return self.meet(key, stranger);
         }
         self.attend_one(key, read);
-        while let Some(key) = self.woken.pop() {
-            self.attend_one(key, false);
-        }
+        self.wake();
     }
 
     fn attend_one(&mut self, key: u64, read: bool) {
@@ -289,9 +313,7 @@ impl Server {
             self.bury(channel);
         }
         self.settle();
-        while let Some(key) = self.woken.pop() {
-            self.attend_one(key, false);
-        }
+        self.wake();
     }
 
     /// A channel is gone: its call waits no more, and its session may be at its end.
@@ -416,9 +438,7 @@ impl Server {
         }
         self.deliver();
         self.settle();
-        while let Some(key) = self.woken.pop() {
-            self.attend_one(key, false);
-        }
+        self.wake();
     }
 }
 

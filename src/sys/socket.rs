@@ -320,6 +320,11 @@ pub(crate) fn keep_alive(socket: BorrowedFd<'_>) -> io::Result<()> {
     options.iter().try_for_each(|&(level, option, value)| set(socket, level, option, value))
 }
 
+/// `setsockopt(TCP_QUICKACK)`: what has arrived is acknowledged at once, not with the next answer.
+pub(crate) fn acknowledge_now(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_QUICKACK, 1)
+}
+
 fn set(socket: BorrowedFd<'_>, level: i32, option: i32, value: i32) -> io::Result<()> {
     // SAFETY: `value` is readable for its length, which is passed.
     errno_result(unsafe {
@@ -456,6 +461,7 @@ mod tests {
         assert_eq!(errno(send_room(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(was_all_taken(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(keep_alive(read.as_fd())), Some(libc::ENOTSOCK));
+        assert_eq!(errno(acknowledge_now(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(send_bytes(read.as_fd(), b"x", true)), Some(libc::ENOTSOCK));
         let onto =
             receive_onto(read.as_fd(), &mut Vec::new(), 0, &mut Vec::new(), Receive::default());
