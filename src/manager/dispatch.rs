@@ -275,7 +275,8 @@ impl Server {
             Some(number) => *number,
             None => {
                 let number = sys::random::u64().map_err(Error::os("getrandom"))? | 1;
-                self.sessions.insert(number, Session { secret: Some(secret), ..Session::default() });
+                self.sessions
+                    .insert(number, Session { secret: Some(secret), ..Session::default() });
                 self.secrets.insert(secret, number);
                 number
             }

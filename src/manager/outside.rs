@@ -23,12 +23,13 @@ impl Outside {
     /// Answers a call with what another thread has found.
     pub(super) fn answer<R: Encode>(&self, ticket: Ticket, outcome: &Result<R>) {
         let mut payload = Payload::default();
-        let pushed = match outcome {
-            Ok(value) => protocol::push_value(&mut payload, value),
-            Err(error) => Err(error.again()),
-        };
-        if let Err(error) = pushed {
-            protocol::push_error(&mut payload, &error);
+        match outcome {
+            Ok(value) => {
+                if let Err(error) = protocol::push_value(&mut payload, value) {
+                    protocol::push_error(&mut payload, &error);
+                }
+            }
+            Err(error) => protocol::push_error(&mut payload, error),
         }
         let answer = Answer { ticket, payload, lent: false };
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);

@@ -151,10 +151,8 @@ impl Server {
 
     /// Accepts all who wait.
     fn let_in(&mut self) -> Result<()> {
-        let secret = Secret {
-            key: self.home.place.key.clone(),
-            legacy_md5: self.limits.legacy_md5,
-        };
+        let secret =
+            Secret { key: self.home.place.key.clone(), legacy_md5: self.limits.legacy_md5 };
         loop {
             match self.door.accept(&secret) {
                 Ok(Some(stranger)) => self.welcome(stranger),

@@ -5,8 +5,10 @@ mod support;
 
 mod attack;
 mod containers;
+mod hostile;
 mod life;
 mod own_types;
+mod programs;
 mod python;
 mod waiting;
 

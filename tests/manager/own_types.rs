@@ -196,7 +196,10 @@ fn an_iterator_goes_on_for_whoever_asks() {
     let _watchdog = watchdog(PATIENCE);
     let manager = Manager::start().unwrap();
     let numbers = manager.create(|| Iter::new(0..10u32), ()).unwrap();
-    assert_eq!((numbers.next_item().unwrap(), numbers.next_items(3).unwrap()), (Some(0), vec![1, 2, 3]));
+    assert_eq!(
+        (numbers.next_item().unwrap(), numbers.next_items(3).unwrap()),
+        (Some(0), vec![1, 2, 3])
+    );
     let take = |numbers: IterProxy<u32>| numbers.next_items(2).unwrap();
     let child = Process::new(take, (numbers.clone(),)).start().unwrap();
     assert_eq!(child.join().unwrap(), [4, 5]);

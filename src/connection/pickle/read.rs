@@ -191,7 +191,9 @@ impl<'a> Machine<'a> {
     fn reduce(&mut self) -> Result<()> {
         let ids = self.last(2)?;
         let value = match (&self.values[ids[0]], &self.values[ids[1]]) {
-            (Value::Known(Known::Slice), Value::Tuple(parts)) if self.slices && parts.len() == 3 => {
+            (Value::Known(Known::Slice), Value::Tuple(parts))
+                if self.slices && parts.len() == 3 =>
+            {
                 // It is its own parts from here on.
                 self.stack.push(ids[1]);
                 return Ok(());

@@ -16,7 +16,11 @@ pub(crate) enum Term<'a> {
     Plain(&'a Object),
     Tuple(&'a [Term<'a>]),
     /// What a class of Python's makes of arguments.
-    Instance { module: &'a str, class: &'a str, arguments: &'a Object },
+    Instance {
+        module: &'a str,
+        class: &'a str,
+        arguments: &'a Object,
+    },
 }
 
 impl Term<'_> {

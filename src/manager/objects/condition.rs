@@ -19,10 +19,17 @@ pub struct Condition {
     waiting: VecDeque<(Ticket, Owner, u32)>,
 }
 
+impl Default for Condition {
+    fn default() -> Condition {
+        Condition::new()
+    }
+}
+
 lock_calls! { Condition }
 
 impl Condition {
-    pub(in crate::manager) fn new() -> Condition {
+    /// A condition with a lock of its own.
+    pub fn new() -> Condition {
         Condition { lock: Mutex::recursive(), _given: None, waiting: VecDeque::new() }
     }
 

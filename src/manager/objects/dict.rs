@@ -107,6 +107,12 @@ impl<K: Eq + Hash, V> Dict<K, V> {
     }
 }
 
+impl<K: Eq + Hash, V> FromIterator<(K, V)> for Dict<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Dict<K, V> {
+        Dict::from_entries(entries.into_iter().collect())
+    }
+}
+
 crate::managed! {
     /// A dict in a manager, as other processes use it. Entries keep the order in which their keys came.
     ///

@@ -15,12 +15,19 @@ pub struct Lock {
 }
 
 impl Lock {
-    pub(in crate::manager) fn new() -> Lock {
+    /// A lock that nobody holds.
+    pub fn new() -> Lock {
         Lock { lock: Mutex::plain() }
     }
 
     pub(super) fn mutex(&self) -> SharedMutex {
         Rc::clone(&self.lock)
+    }
+}
+
+impl Default for Lock {
+    fn default() -> Lock {
+        Lock::new()
     }
 }
 
@@ -74,12 +81,19 @@ pub struct RLock {
 }
 
 impl RLock {
-    pub(in crate::manager) fn new() -> RLock {
+    /// A lock that nobody holds.
+    pub fn new() -> RLock {
         RLock { lock: Mutex::recursive() }
     }
 
     pub(super) fn mutex(&self) -> SharedMutex {
         Rc::clone(&self.lock)
+    }
+}
+
+impl Default for RLock {
+    fn default() -> RLock {
+        RLock::new()
     }
 }
 

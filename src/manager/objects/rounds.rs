@@ -8,14 +8,15 @@ use std::fmt;
 use std::time::Duration;
 
 /// An event as it is in a manager's server; an [`EventProxy`] stands for it elsewhere.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Event {
     set: bool,
     waiting: Vec<Ticket>,
 }
 
 impl Event {
-    pub(in crate::manager) fn new() -> Event {
+    /// An event that is not set.
+    pub fn new() -> Event {
         Event { set: false, waiting: Vec::new() }
     }
 
@@ -117,7 +118,8 @@ impl fmt::Debug for Action {
 }
 
 impl Barrier {
-    pub(in crate::manager) fn new(parties: usize, timeout: Option<Duration>) -> Barrier {
+    /// A barrier for so many parties, and how long a wait that does not say so itself takes at most.
+    pub fn new(parties: usize, timeout: Option<Duration>) -> Barrier {
         Barrier { parties, timeout, action: None, waiting: Vec::new(), broken: None }
     }
 

@@ -145,6 +145,12 @@ impl<T: Eq + Hash> Set<T> {
     }
 }
 
+impl<T: Eq + Hash> FromIterator<T> for Set<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Set<T> {
+        Set::from_items(items.into_iter().collect())
+    }
+}
+
 crate::managed! {
     /// A set in a manager, as other processes use it. Items keep the order in which they came.
     ///

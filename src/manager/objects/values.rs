@@ -12,7 +12,8 @@ use std::ops::{Deref, DerefMut};
 pub struct Value<T>(T);
 
 impl<T> Value<T> {
-    pub(in crate::manager) fn new(value: T) -> Value<T> {
+    /// A value to be shared.
+    pub fn new(value: T) -> Value<T> {
         Value(value)
     }
 
@@ -105,6 +106,12 @@ fn out_of_range() -> Error {
     Error::invalid("array index out of range")
 }
 
+impl<T> From<Vec<T>> for Array<T> {
+    fn from(items: Vec<T>) -> Array<T> {
+        Array(items)
+    }
+}
+
 impl<T> Deref for Array<T> {
     type Target = [T];
 
@@ -152,7 +159,8 @@ crate::managed! {
 pub struct Namespace(BTreeMap<String, Object>);
 
 impl Namespace {
-    pub(in crate::manager) fn new() -> Namespace {
+    /// A namespace without names.
+    pub fn new() -> Namespace {
         Namespace(BTreeMap::new())
     }
 

@@ -14,7 +14,11 @@ pub(in crate::manager) enum Raised {
 }
 
 impl Raised {
-    pub(super) fn new(module: &'static str, class: &'static str, text: impl Into<Object>) -> Raised {
+    pub(super) fn new(
+        module: &'static str,
+        class: &'static str,
+        text: impl Into<Object>,
+    ) -> Raised {
         Raised::Exception { module, class, arguments: vec![text.into()] }
     }
 
@@ -104,9 +108,8 @@ impl Arguments {
             None | Some(Object::None) => Ok(None),
             Some(object) => {
                 let seconds: f64 = of_type("timeout", object)?;
-                Ok((seconds >= 0.0).then(|| {
-                    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
-                }))
+                Ok((seconds >= 0.0)
+                    .then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
             }
         }
     }

@@ -11,9 +11,27 @@ type Outcome = Result<Done, Raised>;
 
 /// Not `__iter__`: Python then goes by index, as for its own lists, and sees what others change.
 pub(super) const LIST: &[&str] = &[
-    "__add__", "__contains__", "__delitem__", "__getitem__", "__iadd__", "__imul__",
-    "__len__", "__mul__", "__rmul__", "__setitem__", "append", "clear", "copy", "count", "extend",
-    "index", "insert", "pop", "remove", "reverse", "sort",
+    "__add__",
+    "__contains__",
+    "__delitem__",
+    "__getitem__",
+    "__iadd__",
+    "__imul__",
+    "__len__",
+    "__mul__",
+    "__rmul__",
+    "__setitem__",
+    "append",
+    "clear",
+    "copy",
+    "count",
+    "extend",
+    "index",
+    "insert",
+    "pop",
+    "remove",
+    "reverse",
+    "sort",
 ];
 
 /// Where an index or a slice of a sequence points.
@@ -56,9 +74,8 @@ fn slice(parts: Vec<Object>, len: usize) -> Result<Vec<usize>, Raised> {
     }
     let len = len as i64;
     let (low, high) = if step > 0 { (0, len) } else { (-1, len - 1) };
-    let bound = |index: i64| {
-        (if index < 0 { index.saturating_add(len) } else { index }).clamp(low, high)
-    };
+    let bound =
+        |index: i64| (if index < 0 { index.saturating_add(len) } else { index }).clamp(low, high);
     let first = start.map_or(if step > 0 { low } else { high }, bound);
     let end = stop.map_or(if step > 0 { high } else { low }, bound);
     let mut places = Vec::new();
@@ -92,7 +109,9 @@ fn set(list: &mut Vec<Object>, index: Object, value: Object) -> Result<(), Raise
     };
     match place(index, list.len())? {
         Place::One(place) => list[place] = value,
-        Place::Many(places) if plain => drop(list.splice(start..start + places.len(), items(value)?)),
+        Place::Many(places) if plain => {
+            drop(list.splice(start..start + places.len(), items(value)?))
+        }
         Place::Many(places) => {
             let values = items(value)?;
             if values.len() != places.len() {
@@ -194,7 +213,11 @@ fn repeat(list: &[Object], count: i64) -> Result<Vec<Object>, Raised> {
     let count = usize::try_from(count).unwrap_or(0);
     let fits = list.len().checked_mul(count).is_some_and(|len| len <= 1 << 28);
     if !fits {
-        return Err(Raised::Exception { module: "builtins", class: "MemoryError", arguments: vec![] });
+        return Err(Raised::Exception {
+            module: "builtins",
+            class: "MemoryError",
+            arguments: vec![],
+        });
     }
     Ok(std::iter::repeat_n(list, count).flatten().cloned().collect())
 }
@@ -291,8 +314,22 @@ pub(super) fn not_exposed(method: &str) -> Raised {
 }
 
 pub(super) const DICT: &[&str] = &[
-    "__contains__", "__delitem__", "__getitem__", "__iter__", "__len__", "__setitem__", "clear",
-    "copy", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values",
+    "__contains__",
+    "__delitem__",
+    "__getitem__",
+    "__iter__",
+    "__len__",
+    "__setitem__",
+    "clear",
+    "copy",
+    "get",
+    "items",
+    "keys",
+    "pop",
+    "popitem",
+    "setdefault",
+    "update",
+    "values",
 ];
 
 pub(super) fn call_dict(
@@ -368,10 +405,26 @@ pub(super) fn call_dict(
 }
 
 pub(super) const SET: &[&str] = &[
-    "__contains__", "__iter__", "__len__", "add", "clear", "copy", "difference",
-    "difference_update", "discard", "intersection", "intersection_update", "isdisjoint",
-    "issubset", "issuperset", "pop", "remove", "symmetric_difference",
-    "symmetric_difference_update", "union", "update",
+    "__contains__",
+    "__iter__",
+    "__len__",
+    "add",
+    "clear",
+    "copy",
+    "difference",
+    "difference_update",
+    "discard",
+    "intersection",
+    "intersection_update",
+    "isdisjoint",
+    "issubset",
+    "issuperset",
+    "pop",
+    "remove",
+    "symmetric_difference",
+    "symmetric_difference_update",
+    "union",
+    "update",
 ];
 
 pub(super) fn call_set(set: &mut Set<Object>, method: &str, mut given: Arguments) -> Outcome {
@@ -422,11 +475,7 @@ pub(super) fn call_set(set: &mut Set<Object>, method: &str, mut given: Arguments
 
 pub(super) const NAMESPACE: &[&str] = &["__getattribute__", "__setattr__", "__delattr__"];
 
-pub(super) fn call_namespace(
-    space: &mut Namespace,
-    method: &str,
-    mut given: Arguments,
-) -> Outcome {
+pub(super) fn call_namespace(space: &mut Namespace, method: &str, mut given: Arguments) -> Outcome {
     let missing = |name: &str| {
         let text = format!("'Namespace' object has no attribute '{name}'");
         Raised::builtin("AttributeError", text)

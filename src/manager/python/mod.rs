@@ -105,7 +105,11 @@ impl Shape {
         let frame = bytes.get(LENGTH..).unwrap_or_default();
         let (is_value, ..) = protocol::parse_reply(frame)?;
         let mut decoder = Decoder::new(&frame[REPLY..], fds);
-        if is_value { (self.read)(&mut decoder) } else { protocol::decode_rest(false, &mut decoder) }
+        if is_value {
+            (self.read)(&mut decoder)
+        } else {
+            protocol::decode_rest(false, &mut decoder)
+        }
     }
 
     fn raised(&self, error: Error) -> Raised {

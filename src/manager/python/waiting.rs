@@ -58,9 +58,8 @@ fn about(kind: &str) -> Outcome {
     Ok(Done::Now(format!("<{kind}>").into()))
 }
 
-pub(super) const QUEUE: &[&str] = &[
-    "empty", "full", "get", "get_nowait", "join", "put", "put_nowait", "qsize", "task_done",
-];
+pub(super) const QUEUE: &[&str] =
+    &["empty", "full", "get", "get_nowait", "join", "put", "put_nowait", "qsize", "task_done"];
 
 pub(super) fn call_queue(method: &str, mut given: Arguments) -> Outcome {
     const INVALID: &str = "ValueError";
