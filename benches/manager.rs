@@ -5,6 +5,8 @@
 //! number of operations of all of them.
 #![allow(unsafe_code)]
 
+#[path = "manager/rivals.rs"]
+mod rivals;
 mod support;
 
 use multiproc::manager::{DictProxy, QueueProxy};
@@ -185,6 +187,7 @@ fn main() {
     let rounds = scaled(10_000);
     row("queue put+get", 1, 2 * rounds, &echo, 1, || put_and_get(&queue, rounds));
     echo.finish();
+    rivals::print_rivals(scaled(10_000));
 }
 
 fn get_many(dict: &DictProxy<u64, u64>) {

@@ -302,7 +302,10 @@ impl Server {
         let sessions = self.sessions.values().filter(|session| session.channels > 0).count();
         let channels = self.channels.len() + 1;
         let parked = self.parked.len();
-        let mut lines = vec![format!("sessions={sessions} channels={channels} parked={parked}")];
+        let strangers = self.strangers.len();
+        let mut lines = vec![format!(
+            "sessions={sessions} channels={channels} strangers={strangers} parked={parked}"
+        )];
         for (id, entry) in self.home.objects.borrow().iter() {
             let mut line = String::new();
             let _ = write!(line, "  {id:016x}:       refcount={}", entry.references.get());

@@ -47,6 +47,19 @@
 //! | 9 | asks for the first error of requests that wanted no reply | | |
 //! | 10 | runs a function of the program on an object | the function, its arguments | the function's |
 
+//!
+//! A server that lets Python programs in also takes what CPython's managers take, in their pickles: a
+//! connection whose first frame begins with a pickle's first byte (0x80) is such a program's.
+//!
+//! # When a getter is gone
+//!
+//! An item of a queue stays with the server until it is known that the getter has read the reply: by flag
+//! 2 of a later request, or by the end of its connection. A socket that is closed with something unread
+//! tells its peer so (`ECONNRESET`), and what was sent to a closed one is refused; the item then goes back
+//! to the front. So a killed getter loses an item only if its own kernel had handed it over before: as
+//! for a [`Queue`](crate::Queue), from that moment it was the getter's. A client that reads replies by
+//! itself, at once with others' (a pipeline), and is gone with some unread, gives all of them back.
+
 mod builder;
 mod client;
 mod dispatch;

@@ -64,7 +64,7 @@ pub(super) struct Server {
     pub(super) channels: ById<Channel>,
     /// Those who have not proved that they hold the key, the oldest first.
     waiting: VecDeque<u64>,
-    strangers: HashMap<u64, Stranger>,
+    pub(super) strangers: HashMap<u64, Stranger>,
     pub(super) sessions: ById<Session>,
     pub(super) secrets: HashMap<[u8; 16], u64>,
     pub(super) parked: HashMap<Ticket, Parked>,

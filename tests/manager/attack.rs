@@ -392,3 +392,66 @@ fn getters_killed_at_random_lose_at_most_the_item_in_their_hands() {
     // One that was killed may have read an item and not passed it on.
     assert!(next as usize - seen.len() <= kills, "{} of {next}", seen.len());
 }
+
+#[test]
+fn a_client_cut_off_after_any_byte_leaves_nothing_behind() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = known();
+    let (lock, queue) = (manager.lock().unwrap(), manager.queue::<u32>(0).unwrap());
+    let (lock_id, queue_id) = (object_id(&lock), object_id(&queue));
+    let number = multiproc::manager::method_number;
+    let thread = 1u64.to_le_bytes();
+    // To a server, a client that is killed at some instruction is one that has sent so many bytes.
+    let put = [&7u32.to_le_bytes()[..], &[0]].concat();
+    let requests = [
+        greeting(),
+        request(1, 0, lock_id, number("acquire_within"), &[&thread[..], &[0]].concat()),
+        request(6, 0, queue_id, 0, &[]),
+        request(1, 0, queue_id, number("put_within"), &put),
+        request(1, 0, queue_id, number("get_within"), &[0]),
+        request(1, 0, queue_id, number("get_within"), &[0]),
+    ];
+    let all = requests.concat();
+    let with_put = requests[..4].concat().len();
+    for cut in 0..=all.len() {
+        let mut socket = dial(&manager);
+        socket.write_all(&all[..cut]).unwrap();
+        drop(socket);
+        let nobody = "sessions=1 channels=1 strangers=0 parked=0";
+        while !manager.debug_info().unwrap().starts_with(nobody) {
+            std::thread::yield_now();
+        }
+        assert!(lock.try_acquire().unwrap().is_some(), "cut at {cut}");
+        // Nobody has read the replies: what was put, whole, is there.
+        assert_eq!(queue.try_get().ok(), (cut >= with_put).then_some(7), "cut at {cut}");
+        assert!(queue.is_empty().unwrap());
+    }
+    assert_eq!(manager.number_of_objects().unwrap(), 2);
+}
+
+#[test]
+fn clients_get_an_error_at_once_whenever_the_server_is_killed() {
+    let _watchdog = watchdog(PATIENCE);
+    for calls in [0, 1, 3, 10, 40] {
+        let manager = Manager::start().unwrap();
+        let (dict, queue) = (manager.dict::<u32, u32>().unwrap(), manager.queue(1).unwrap());
+        let pid = manager.pid().unwrap();
+        let caller = {
+            let (dict, queue) = (dict.clone(), queue.clone());
+            std::thread::spawn(move || {
+                loop {
+                    let outcome = dict.insert(1, 2).and_then(|()| queue.put(3));
+                    let outcome = outcome.and_then(|()| queue.get()).and_then(|_| dict.get(&1));
+                    if let Err(error) = outcome {
+                        return error;
+                    }
+                }
+            })
+        };
+        (0..calls).for_each(|_| assert!(dict.len().is_ok()));
+        super::support::os::signal(pid as _, libc::SIGKILL);
+        let error = caller.join().unwrap();
+        assert!(matches!(error, Error::Disconnected | Error::Os { .. }), "{error:?}");
+        assert!(dict.len().is_err());
+    }
+}

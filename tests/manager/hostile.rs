@@ -64,39 +64,47 @@ struct Target {
     _proxies: Box<dyn Send + Sync>,
 }
 
+fn builder() -> multiproc::ManagerBuilder {
+    Manager::builder()
+        .address("abstract:")
+        .authkey(KEY)
+        .python(true)
+        .max_message(1 << 16)
+        .register("list", || List::<Object>::from(vec![1.into()]))
+        .register("dict", || Dict::<Object, Object>::from_iter([]))
+        .register("set", || Set::<Object>::from_iter([]))
+        .register("queue", || Queue::<Object>::bounded(3))
+        .register("lock", Lock::new)
+        .register("rlock", RLock::new)
+        .register("semaphore", || Semaphore::new(2, 2))
+        .register("condition", Condition::new)
+        .register("event", Event::new)
+        .register("barrier", || Barrier::new(2, None))
+        .register("value", || Value::<Object>::new(Object::None))
+        .register("array", || Array::<Object>::from(vec![1.into()]))
+        .register("namespace", Namespace::new)
+        .register("iter", || Iter::<Object>::new((0..3).map(Object::from)))
+        .register("witness", || Value::new(42u64))
+}
+
+/// The fuzzer's server: in a thread, where its coverage is seen.
 fn target() -> &'static Target {
     static TARGET: OnceLock<Target> = OnceLock::new();
     TARGET.get_or_init(|| {
         let (sender, receiver) = std::sync::mpsc::channel();
         // It stays in the thread that it was made in.
         std::thread::spawn(move || {
-            let server = Manager::builder()
-                .address("abstract:")
-                .authkey(KEY)
-                .python(true)
-                .max_message(1 << 16)
-                .register("list", || List::<Object>::from(vec![1.into()]))
-                .register("dict", || Dict::<Object, Object>::from_iter([]))
-                .register("set", || Set::<Object>::from_iter([]))
-                .register("queue", || Queue::<Object>::bounded(3))
-                .register("lock", Lock::new)
-                .register("rlock", RLock::new)
-                .register("semaphore", || Semaphore::new(2, 2))
-                .register("condition", Condition::new)
-                .register("event", Event::new)
-                .register("barrier", || Barrier::new(2, None))
-                .register("value", || Value::<Object>::new(Object::None))
-                .register("array", || Array::<Object>::from(vec![1.into()]))
-                .register("namespace", Namespace::new)
-                .register("iter", || Iter::<Object>::new((0..3).map(Object::from)))
-                .register("witness", || Value::new(42u64))
-                .server()
-                .unwrap();
+            let server = builder().server().unwrap();
             sender.send(server.address().to_string()).unwrap();
             server.serve_forever()
         });
-        let address = receiver.recv().unwrap();
-        let manager = Manager::connect(&address[..], KEY).unwrap();
+        let address: String = receiver.recv().unwrap();
+        Target::new(Manager::connect(&address[..], KEY).unwrap())
+    })
+}
+
+impl Target {
+    fn new(manager: Manager) -> Target {
         let (mut objects, mut proxies) = (Vec::new(), Vec::<Box<dyn Send + Sync>>::new());
         macro_rules! find {
             ($($name:literal: $type:ty,)*) => { $(
@@ -112,8 +120,9 @@ fn target() -> &'static Target {
             "array": Array<Object>, "namespace": Namespace, "iter": Iter<Object>,
         }
         let witness = manager.get("witness").unwrap();
+        let address = manager.address().to_string();
         Target { address, objects, witness, manager, _proxies: Box::new(proxies) }
-    })
+    }
 }
 
 fn frame(body: &[u8]) -> Vec<u8> {
@@ -173,7 +182,10 @@ fn pythons(mut bytes: &[u8], objects: &[u64]) -> Vec<u8> {
 
 /// Sends what the bytes mean, and leaves. Everybody else is served as before.
 pub fn check(bytes: &[u8]) {
-    let target = target();
+    check_with(target(), bytes);
+}
+
+fn check_with(target: &Target, bytes: &[u8]) {
     let connection = Client::builder().authkey(KEY).connect(&target.address[..]).unwrap();
     let mut socket: UnixStream = connection.into_fd().unwrap().into();
     socket.set_nonblocking(true).unwrap();
@@ -198,21 +210,22 @@ pub fn check(bytes: &[u8]) {
 #[cfg(test)]
 #[test]
 fn what_the_fuzzer_begins_with_is_survived() {
+    let target = Target::new(builder().start().unwrap());
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/manager");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
-        check(&std::fs::read(entry.unwrap().path()).unwrap());
+        check_with(&target, &std::fs::read(entry.unwrap().path()).unwrap());
         count += 1;
     }
     assert!(count > 5);
     // And every method of every object, with arguments that mean something or nothing.
-    for object in 0..target().objects.len() as u8 {
+    for object in 0..target.objects.len() as u8 {
         for method in 0..METHODS.len() as u8 {
             let arguments = [&[][..], &[0], &[1; 8], &[0xff; 16], &[3, 1, 0, 0, 0, 0, 0, 0, 0, 1]];
             let requests = arguments
                 .iter()
                 .flat_map(|bytes| [&[1, 1, object, method, bytes.len() as u8], *bytes].concat());
-            check(&[1].into_iter().chain(requests).collect::<Vec<u8>>());
+            check_with(&target, &[1].into_iter().chain(requests).collect::<Vec<u8>>());
         }
     }
 }

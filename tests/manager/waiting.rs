@@ -458,3 +458,142 @@ fn a_barrier_has_a_timeout_of_its_own() {
     let alone = manager.barrier(1).unwrap();
     assert_eq!((alone.wait().unwrap(), alone.wait().unwrap()), (0, 0));
 }
+
+/// Threads that wait for a condition, each for so long; what each has got.
+fn sleepers(
+    condition: &ConditionProxy,
+    count: usize,
+    timeout: Duration,
+) -> Vec<std::thread::JoinHandle<bool>> {
+    let sleep = |condition: ConditionProxy| {
+        move || {
+            let _guard = condition.acquire().unwrap();
+            condition.wait_timeout(timeout).unwrap()
+        }
+    };
+    (0..count).map(|_| std::thread::spawn(sleep(condition.clone()))).collect()
+}
+
+fn until_parked(manager: &Manager, count: usize) {
+    while !manager.debug_info().unwrap().contains(&format!("parked={count}")) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_condition_wakes_as_many_as_it_was_told() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let condition = manager.condition().unwrap();
+    for sleeper in sleepers(&condition, 6, SHORT) {
+        assert!(!sleeper.join().unwrap(), "nobody notified");
+    }
+    let waiting = sleepers(&condition, 6, Duration::MAX);
+    until_parked(&manager, 6);
+    let notify = |count| {
+        let _guard = condition.acquire().unwrap();
+        condition.notify(count).unwrap();
+    };
+    notify(2);
+    until_parked(&manager, 4);
+    notify(9);
+    assert!(waiting.into_iter().all(|sleeper| sleeper.join().unwrap()));
+    // What nobody waited for is not kept for later.
+    notify(1);
+    assert!(!sleepers(&condition, 1, SHORT).remove(0).join().unwrap());
+}
+
+#[test]
+fn a_barrier_is_used_again_after_rounds_an_abort_and_a_reset() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let barrier = manager.barrier(3).unwrap();
+    let wait = |rounds: usize| -> Vec<_> {
+        (0..2)
+            .map(|_| {
+                let barrier = barrier.clone();
+                let rounds = move || (0..rounds).map(|_| barrier.wait()).collect::<Vec<_>>();
+                std::thread::spawn(rounds)
+            })
+            .collect()
+    };
+    let others = wait(10);
+    let mut mine: Vec<_> = (0..10).map(|_| barrier.wait().unwrap()).collect();
+    for other in others {
+        let theirs = other.join().unwrap().into_iter().map(Result::unwrap);
+        mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
+    }
+    assert_eq!(mine, [3; 10], "each round has 0, 1 and 2");
+    assert_eq!((barrier.waiting().unwrap(), barrier.is_broken().unwrap()), (0, false));
+
+    for abort in [true, false] {
+        let others = wait(1);
+        until_parked(&manager, 2);
+        if abort {
+            barrier.abort().unwrap()
+        } else {
+            barrier.reset().unwrap()
+        }
+        let wanted = if abort { BarrierBreak::Aborted } else { BarrierBreak::Reset };
+        for other in others {
+            let outcome = other.join().unwrap().remove(0);
+            assert!(matches!(outcome, Err(Error::BrokenBarrierError { cause }) if cause == wanted));
+        }
+        assert_eq!(barrier.is_broken().unwrap(), abort);
+        barrier.reset().unwrap();
+        let others = wait(1);
+        barrier.wait().unwrap();
+        others.into_iter().for_each(|other| assert!(other.join().unwrap().remove(0).is_ok()));
+    }
+}
+
+#[test]
+fn a_semaphore_counts_beyond_its_first_value_unless_it_is_bounded() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let semaphore = manager.semaphore(2).unwrap();
+    semaphore.release().unwrap();
+    assert_eq!(semaphore.value().unwrap(), 3);
+    (0..3).for_each(|_| semaphore.acquire().unwrap());
+    assert!(!semaphore.try_acquire().unwrap() && !semaphore.acquire_timeout(SHORT).unwrap());
+    let bounded = manager.bounded_semaphore(1).unwrap();
+    assert!(bounded.release().is_err());
+    assert!(bounded.try_permit().unwrap().is_some() && bounded.try_permit().unwrap().is_some());
+}
+
+#[test]
+fn an_rlock_wants_as_many_releases_as_it_was_acquired() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let lock = manager.rlock().unwrap();
+    (0..3).for_each(|_| std::mem::forget(lock.acquire().unwrap()));
+    for _ in 0..3 {
+        assert!(lock.locked().unwrap());
+        lock.release().unwrap();
+    }
+    assert!(!lock.locked().unwrap() && lock.release().is_err());
+}
+
+#[test]
+fn what_is_waited_for_prints_its_state() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (lock, event) = (manager.lock().unwrap(), manager.event().unwrap());
+    let (queue, barrier) = (manager.queue::<u8>(0).unwrap(), manager.barrier(2).unwrap());
+    assert_eq!(format!("{lock} {event}"), "<Lock: unlocked> <Event: unset>");
+    let _guard = lock.acquire().unwrap();
+    event.set().unwrap();
+    assert_eq!(format!("{lock} {event}"), "<Lock: locked> <Event: set>");
+    queue.put(1).unwrap();
+    assert_eq!(format!("{queue} {barrier}"), "<Queue: 1 items> <Barrier: waiters=0/2>");
+    barrier.abort().unwrap();
+    let semaphore = manager.semaphore(3).unwrap();
+    assert_eq!(
+        format!("{semaphore} {barrier}"),
+        "<Semaphore: value=3> <Barrier: waiters=0/2, broken>"
+    );
+    let (rlock, condition) = (manager.rlock().unwrap(), manager.condition().unwrap());
+    assert_eq!(format!("{rlock} {condition}"), "<RLock: unlocked> <Condition: unlocked>");
+    manager.shutdown().unwrap();
+    assert!(lock.to_string().starts_with('<'), "an error");
+}

@@ -123,6 +123,11 @@ crate::managed! {
     /// It prints ([`Display`](std::fmt::Display)) as Python prints the dict, where its keys and values can
     /// be [`Object`](crate::Object)s.
     ///
+    /// # Differences from Python
+    /// `copy`, `|` and `reversed` of Python give plain entries; take those of [`items`](Self::items) for that.
+    /// `fromkeys` is [`Manager::dict_from`]. [`pop`](Self::pop) and [`get`](Self::get) give `None` where Python
+    /// raises `KeyError`.
+    ///
     /// # Examples
     /// ```
     /// # multiproc::init_before_main!();

@@ -12,6 +12,7 @@ mod queue;
 mod rounds;
 mod semaphore;
 mod set;
+mod text;
 mod values;
 
 pub use condition::{Condition, ConditionProxy};
@@ -41,8 +42,12 @@ fn thread_number() -> u64 {
 
 /// Prints what a proxy stands for, or why it cannot be had.
 fn show(object: Result<Object>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match object {
-        Ok(object) => write!(f, "{object}"),
+    show_text(object.map(|object| object.to_string()), f)
+}
+
+fn show_text(text: Result<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match text {
+        Ok(text) => f.write_str(&text),
         Err(error) => write!(f, "<{error}>"),
     }
 }

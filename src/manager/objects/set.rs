@@ -158,6 +158,7 @@ crate::managed! {
     /// Operations give plain vectors, those called `update` change the set.
     ///
     /// # Differences from Python
+    /// Python's `add` and `discard` are [`insert`](Self::insert) and [`remove`](Self::remove).
     /// Python's sets have no order, and `pop` takes any item; here it takes the one that came last.
     ///
     /// # Examples
