@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 /// Prints what a get costs, or that nobody is there to be asked.
-pub fn print_rivals(rounds: usize) {
+pub(crate) fn print_rivals(rounds: usize) {
     for (name, cost) in
         [("redis GET", redis(rounds)), ("CPython's manager, dict get", python(rounds))]
     {
@@ -43,7 +43,8 @@ fn redis(rounds: usize) -> Option<f64> {
     };
     let mut reply = [0; 64];
     socket.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\n7\r\n$1\r\n7\r\n").ok()?;
-    socket.read(&mut reply).ok()?;
+    let len = socket.read(&mut reply).ok()?;
+    assert_eq!(&reply[..len], b"+OK\r\n");
     let start = Instant::now();
     for _ in 0..rounds {
         socket.write_all(b"*2\r\n$3\r\nGET\r\n$1\r\n7\r\n").ok()?;

@@ -210,7 +210,7 @@ where
 }
 
 /// The entry of making an object by `F`, which may fail, from arguments `A`.
-pub(super) struct TryMake<F, A, R, E>(PhantomData<fn(F, A) -> Result<R, E>>);
+pub(super) struct TryMake<F, A, R, E>(PhantomData<(F, A, R, E)>);
 
 impl<F, A, R, E> Run for TryMake<F, A, R, E>
 where
