@@ -212,22 +212,35 @@ impl Server {
     /// Sends the answers of calls that waited.
     pub(super) fn deliver(&mut self) {
         let inside = std::mem::take(&mut *self.home.answers.borrow_mut());
-        let answers = std::mem::take(&mut self.waits.answers);
-        for Answer { ticket, payload, lent } in answers.into_iter().chain(inside) {
-            let Some(parked) = self.unpark(ticket) else { continue };
-            let Some(channel) = self.channels.get_mut(&parked.channel) else { continue };
-            channel.parked = None;
-            if lent {
-                channel.lent.push((ticket, parked.entry));
+        self.waits.answers.extend(inside);
+        while !self.waits.answers.is_empty() {
+            for answer in std::mem::take(&mut self.waits.answers) {
+                self.deliver_one(answer);
             }
-            channel.outbox.push(|out| match channel.python {
-                Some(shape) => python::push(out, &shape.reply(payload)),
-                None => {
-                    out.bytes.extend(payload.bytes);
-                    out.fds.extend(payload.fds);
+        }
+    }
+
+    fn deliver_one(&mut self, answer: Answer) {
+        let Answer { ticket, payload, lent } = answer;
+        let Some(parked) = self.unpark(ticket) else { return };
+        match self.channels.get_mut(&parked.channel) {
+            // Nobody is there to have it.
+            None if lent => self.settle_one(ticket, &parked.entry, false),
+            None => {}
+            Some(channel) => {
+                channel.parked = None;
+                if lent {
+                    channel.lent.push((ticket, parked.entry));
                 }
-            });
-            self.woken.push(parked.channel);
+                channel.outbox.push(|out| match channel.python {
+                    Some(shape) => python::push(out, &shape.reply(payload)),
+                    None => {
+                        out.bytes.extend(payload.bytes);
+                        out.fds.extend(payload.fds);
+                    }
+                });
+                self.woken.push(parked.channel);
+            }
         }
     }
 

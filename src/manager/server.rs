@@ -316,10 +316,11 @@ impl Server {
 
     /// A channel is gone: its call waits no more, and its session may be at its end.
     fn bury(&mut self, mut channel: Channel) {
-        self.settle_lent(&mut channel, false);
+        // First its call, or what comes back would be for it.
         if let Some(parked) = channel.parked.and_then(|ticket| self.unpark(ticket)) {
             self.withdraw(&parked, channel.parked, false);
         }
+        self.settle_lent(&mut channel, false);
         match channel.session {
             None => {}
             Some(number) => self.leave(number),
