@@ -1,6 +1,6 @@
 //! CPython programs as clients of our manager.
 
-use super::{Python, Running, each, turn};
+use super::ground::{Python, Running, each, turn};
 use multiproc::manager::{List, ListProxy, Namespace, NamespaceProxy, Queue, QueueProxy};
 use multiproc::{Error, Manager, ManagerBuilder, Object};
 use std::process::Command;
