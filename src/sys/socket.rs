@@ -279,7 +279,7 @@ pub(crate) fn send_room(socket: BorrowedFd<'_>) -> io::Result<usize> {
 /// closed with something unread is ECONNRESET for its peer, as is a TCP socket; what arrives after the
 /// close is never taken.
 pub(crate) fn was_all_taken(socket: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(on_the_way(socket)? == 0 && number(socket, libc::SO_ERROR)? == 0)
+    Ok(number(socket, libc::SO_ERROR)? == 0 && on_the_way(socket)? == 0)
 }
 
 /// What was sent and is not in the peer's hands, with the kernel's own records.
@@ -450,6 +450,19 @@ mod tests {
         drop(b);
         let sent = send(a.as_fd(), &[io::IoSlice::new(b"x")], &[], true);
         assert_eq!(errno(sent), Some(libc::EPIPE));
+    }
+
+    #[test]
+    fn what_a_peer_has_left_unread_when_it_closed_is_told() {
+        for read in [true, false] {
+            let (a, b) = pair(Kind::Stream).unwrap();
+            send_bytes(a.as_fd(), b"x", true).unwrap();
+            if read {
+                take(&b, &mut Vec::new(), Receive::default()).unwrap();
+            }
+            drop(b);
+            assert_eq!(was_all_taken(a.as_fd()).unwrap(), read);
+        }
     }
 
     #[test]
