@@ -6,6 +6,9 @@ mod support;
 mod ground;
 mod handed_over;
 mod keys;
+mod manager;
 mod meeting;
 mod objects;
 mod shared_memory;
+
+multiproc::init_before_main!();
