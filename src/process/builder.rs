@@ -12,7 +12,7 @@ use super::{
     StartMethod, authkey, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio,
 };
 use crate::codec::Payload;
-use crate::sys::signal::Blocked;
+use crate::sys::signal::{self, Blocked};
 use crate::{Decode, Encode, Error, Level, Result, log, sys};
 use std::ffi::CString;
 use std::fmt;
@@ -30,6 +30,10 @@ use std::time::Duration;
 ///
 /// The process ends when its function returns: threads that the function has left running end with it,
 /// as at the end of `main`.
+///
+/// It begins with the signals blocked that the starting thread blocks, and ignores what this process
+/// ignores (by ForkServer, what that ignored when the server was started). A write to a broken pipe is
+/// an error in it, as in every Rust program, or kills it if it would kill this process.
 ///
 /// # Differences from Python
 /// A child waits for its threads there; join them here. The program that is executed is always this one
@@ -185,6 +189,10 @@ impl<R: Encode + Decode + 'static> Process<R> {
                 // The server's own is what this process's was when it started the server.
                 around.directory = std::env::current_dir().ok();
             }
+            if method != StartMethod::Fork {
+                let answer = signal::is_default(signal::SIGPIPE);
+                around.broken_pipe_kills = Some(answer.map_err(Error::os("sigaction"))?);
+            }
             let order = |birth| Order { entry: location, birth };
             match method {
                 StartMethod::Spawn => {
@@ -258,6 +266,7 @@ fn begin<R>(
         environment: settings.environment,
         streams,
         fences: settings.fences,
+        broken_pipe_kills: None,
     };
     let born = start(Birth { identity, mask, lifeline, surroundings }, &mut held)?;
     drop(blocked);

@@ -5,7 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-pub(crate) use libc::{SIGCHLD, SIGINT, SIGKILL, SIGTERM};
+pub(crate) use libc::{SIGCHLD, SIGINT, SIGKILL, SIGPIPE, SIGTERM};
 
 /// A set of signals.
 #[derive(Clone, Copy)]
@@ -143,15 +143,24 @@ pub(crate) fn by_default(signal: i32) -> io::Result<Disposition> {
 /// Leaves SIGCHLD to the kernel if it is ignored now, so that children which end wait to be reaped;
 /// gives what to restore.
 pub(crate) fn keep_zombies() -> io::Result<Option<Disposition>> {
-    let mut now = MaybeUninit::uninit();
-    // SAFETY: nothing is changed; `now` is writable for one record.
-    errno_result(unsafe { libc::sigaction(SIGCHLD, std::ptr::null(), now.as_mut_ptr()) })?;
-    // SAFETY: the call succeeded, so it filled the record in.
-    let now = unsafe { now.assume_init() };
+    let now = current(SIGCHLD)?.0;
     if now.sa_sigaction != libc::SIG_IGN && now.sa_flags & libc::SA_NOCLDWAIT == 0 {
         return Ok(None);
     }
     by_default(SIGCHLD).map(Some)
+}
+
+/// Whether `signal` is left to the kernel, and neither ignored nor caught.
+pub(crate) fn is_default(signal: i32) -> io::Result<bool> {
+    current(signal).map(|now| now.0.sa_sigaction == libc::SIG_DFL)
+}
+
+fn current(signal: i32) -> io::Result<Disposition> {
+    let mut now = MaybeUninit::uninit();
+    // SAFETY: nothing is changed; `now` is writable for one record.
+    errno_result(unsafe { libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it filled the record in.
+    Ok(Disposition(unsafe { now.assume_init() }))
 }
 
 fn action(handler: libc::sighandler_t) -> libc::sigaction {
@@ -241,8 +250,12 @@ mod tests {
         let error = ignore(libc::SIGKILL).err().and_then(|error| error.raw_os_error());
         assert_eq!(error, Some(libc::EINVAL));
         assert!(by_default(libc::SIGKILL).is_err());
+        let error = is_default(1000).err().and_then(|error| error.raw_os_error());
+        assert_eq!(error, Some(libc::EINVAL));
         let before = ignore(libc::SIGUSR2).unwrap();
+        assert!(!is_default(libc::SIGUSR2).unwrap());
         restore(libc::SIGUSR2, before).unwrap();
+        assert!(is_default(libc::SIGUSR2).unwrap());
         let (socket, _other) =
             super::super::socket::pair(super::super::socket::Kind::Stream).unwrap();
         let error = raise_on_event(socket.as_fd(), 1000, super::super::process::id()).unwrap_err();
