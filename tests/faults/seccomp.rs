@@ -1,7 +1,7 @@
 //! A family of processes whose system calls ask this one what to answer.
 #![allow(unsafe_code)]
 
-use crate::support::os::{Page, Pid};
+use crate::os::{Page, Pid};
 use libc::c_long;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 /// The calls that ask, and what each may answer for a reason that lies outside of the program.
 const CALLS: &[(c_long, &str, &[i32])] = &[
     (libc::SYS_socketpair, "socketpair", &[libc::EMFILE, libc::ENOMEM, libc::ENFILE]),
+    (libc::SYS_pipe2, "pipe2", &[libc::EMFILE, libc::ENFILE]),
     (libc::SYS_fcntl, "fcntl", &[libc::EMFILE, libc::EINVAL]),
     (libc::SYS_openat, "openat", &[libc::EMFILE, libc::ENOENT, libc::EACCES]),
     (libc::SYS_clone, "clone", &[libc::EAGAIN, libc::ENOMEM, libc::EPERM]),
