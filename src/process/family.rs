@@ -118,7 +118,9 @@ pub(crate) fn become_child(identity: Identity, link: Arc<Link>) {
     }
     ORDINAL.store(0, Ordering::Relaxed);
     let inherited = std::mem::take(&mut *children());
-    inherited.iter().for_each(|child| child.abandon());
+    let mut fds: Vec<_> = inherited.iter().flat_map(|child| child.abandon()).collect();
+    fds.extend(inherited.into_iter().filter_map(Arc::into_inner).map(Progress::into_pidfd));
+    sys::fd::close_all(fds);
 }
 
 /// Runs `f`, a fork, while this thread holds this file's locks and those of the children's states: a
@@ -173,6 +175,9 @@ pub(crate) fn living() -> Vec<Arc<Progress>> {
 /// Reaps the children that have ended, so that a program which joins nobody gathers no zombies.
 pub(crate) fn reap_ended() {
     let known = children().clone();
+    if known.is_empty() {
+        return;
+    }
     let mut fds: Vec<_> = known.iter().map(|child| PollFd::new(child.raw_fd(), IN)).collect();
     // One system call, whatever their number; a refusal leaves them for the next time.
     if matches!(poll::poll(&mut fds, Deadline::now()), Ok(1..)) {

@@ -45,7 +45,7 @@ fn misbehave(how: &str) {
 }
 
 fn all(filter: &str) {
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         ("a_child_that_exits_before_init_was_not_started", exits),
         ("a_child_that_dies_before_init_was_killed", dies),
         ("a_child_that_never_gets_to_init_is_killed_in_time", hangs),
@@ -55,6 +55,7 @@ fn all(filter: &str) {
         ("the_programs_file_may_go_away_or_be_another_or_have_other_names", moves),
         ("without_proc_the_program_is_found_by_its_path", without_proc),
         ("the_command_is_named_after_the_program", command_name),
+        ("a_static_program_starts_itself_again", is_static),
     ];
     for (name, test) in tests.into_iter().filter(|(name, _)| name.contains(filter)) {
         let watchdog = support::watchdog(Duration::from_secs(60));
@@ -201,6 +202,17 @@ fn without_proc() {
         return;
     }
     run(&mut unshare(script));
+}
+
+/// All of these tests are of a static program where this one is.
+fn is_static() {
+    if cfg!(target_feature = "crt-static") {
+        one();
+    } else {
+        println!(
+            "skipped: this program is not static; with --target x86_64-unknown-linux-musl it is"
+        );
+    }
 }
 
 fn command_name() {
