@@ -486,8 +486,8 @@ fn the_handle_of_a_child_is_refused_in_a_fork() {
 }
 
 #[test]
-fn two_hundred_children_at_once_by_spawn() {
-    alone(|| many(StartMethod::Spawn, 200));
+fn a_thousand_children_at_once_by_spawn() {
+    alone(|| many(StartMethod::Spawn, 1000));
 }
 
 #[test]

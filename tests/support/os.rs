@@ -546,6 +546,17 @@ pub(crate) fn reap_any() -> bool {
     unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) > 0 }
 }
 
+/// Has this process reap every child that ends as soon as it does, as some host programs do.
+pub(crate) fn reap_all_at_once() {
+    extern "C" fn reap(_: i32) {
+        // SAFETY: no status is asked for; the call may be made in a handler.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+    }
+    let handler = reap as extern "C" fn(i32);
+    // SAFETY: the handler makes a call that it may make.
+    unsafe { libc::signal(libc::SIGCHLD, handler as libc::sighandler_t) };
+}
+
 /// How many descriptors this process has.
 pub(crate) fn open_files() -> usize {
     loop {
