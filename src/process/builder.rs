@@ -176,6 +176,7 @@ impl<R: Encode + Decode + 'static> Process<R> {
         }
         let (location, arguments) = (entry.locate()?, arguments?);
         settings.environment.check()?;
+        let has_own_key = settings.authkey.is_some();
         begin(settings, numbers, hidden, |mut birth, held| {
             let around = &mut birth.surroundings;
             // A spawned child has them when its program begins.
@@ -185,14 +186,7 @@ impl<R: Encode + Decode + 'static> Process<R> {
                 }
                 _ => Default::default(),
             };
-            if method == StartMethod::ForkServer && around.directory.is_none() {
-                // The server's own is what this process's was when it started the server.
-                around.directory = std::env::current_dir().ok();
-            }
-            if method != StartMethod::Fork {
-                let answer = signal::is_default(signal::SIGPIPE);
-                around.broken_pipe_kills = Some(answer.map_err(Error::os("sigaction"))?);
-            }
+            around.fit(method, has_own_key)?;
             let order = |birth| Order { entry: location, birth };
             match method {
                 StartMethod::Spawn => {
@@ -205,6 +199,27 @@ impl<R: Encode + Decode + 'static> Process<R> {
                 }),
             }
         })
+    }
+}
+
+impl Surroundings {
+    /// Adds what a child by `method` would not find around itself, and takes away what it would.
+    ///
+    /// # Errors
+    /// * [`Error::Os`]: `sigaction` was refused, which cannot be.
+    fn fit(&mut self, method: StartMethod, has_own_key: bool) -> Result<()> {
+        if method == StartMethod::Fork {
+            // The key is in the memory that the child has a copy of, unless it is to have another.
+            self.authkey.take_if(|_| !has_own_key);
+            return Ok(());
+        }
+        if method == StartMethod::ForkServer && self.directory.is_none() {
+            // The server's own is what this process's was when it started the server.
+            self.directory = std::env::current_dir().ok();
+        }
+        let kills = signal::is_default(signal::SIGPIPE).map_err(Error::os("sigaction"))?;
+        self.broken_pipe_kills = Some(kills);
+        Ok(())
     }
 }
 
@@ -308,7 +323,8 @@ pub(super) fn fork_closure<R: Encode + Decode + 'static>(
     f: impl FnOnce() -> R,
     surety: Surety,
 ) -> Result<Child<R>> {
-    begin(Settings::default(), family::next_numbers(), false, |birth, held| {
+    begin(Settings::default(), family::next_numbers(), false, |mut birth, held| {
+        birth.surroundings.authkey = None;
         fork::start(surety, |control| {
             drop(held.take());
             bootstrap::run_closure(control, birth, f)
