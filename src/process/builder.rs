@@ -118,6 +118,9 @@ impl<R: Encode + Decode + 'static> Process<R> {
 
     /// Names the process, for people: by default `Process-1`, `Process-2`, and so on, and
     /// `Process-1:2` for the second child of the first.
+    ///
+    /// # Differences from Python
+    /// The default does not tell the start method (`SpawnProcess-1` there).
     pub fn name(mut self, name: impl Into<String>) -> Process<R> {
         self.settings.name = Some(name.into());
         self
@@ -283,8 +286,9 @@ fn begin<R>(
         fences: settings.fences,
         broken_pipe_kills: None,
     };
-    let born = start(Birth { identity, mask, lifeline, surroundings }, &mut held)?;
+    let mut born = start(Birth { identity, mask, lifeline, surroundings }, &mut held)?;
     drop(blocked);
+    born.pidfd = stdio::above_if_possible(born.pidfd);
     let (tether, pipes) = held.map(|held| (held.tether, held.pipes)).unwrap_or_default();
     let ours = tether.map(|tether| {
         // Refused (it cannot be), the child does it for itself.

@@ -205,7 +205,14 @@ pub fn active_children() -> Vec<ActiveChild> {
     living().into_iter().filter(|child| !child.hidden).map(Child::new).collect()
 }
 
-/// The calling process, as this library knows it.
+/// The calling process, as this library knows it: what [`current_process`] gives.
+///
+/// # Examples
+/// ```
+/// let me = multiproc::current_process();
+/// assert!(!me.is_daemon() && !me.authkey()?.as_bytes().is_empty());
+/// # Ok::<(), multiproc::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct CurrentProcess(Arc<Identity>);
 
@@ -263,7 +270,22 @@ impl fmt::Debug for CurrentProcess {
     }
 }
 
-/// The process that started this one.
+/// The process that started this one: what [`parent_process`] gives.
+///
+/// It is known by the socket that ties the two together, and so is noticed when it dies, however that
+/// happens and whatever becomes of its pid.
+///
+/// # Examples
+/// ```
+/// # multiproc::init_before_main!();
+/// # fn main() -> Result<(), multiproc::Error> {
+/// assert!(multiproc::parent_process().is_none(), "this is the root");
+/// let ask = || multiproc::parent_process().filter(|parent| parent.is_alive()).map(|p| p.pid());
+/// let child = multiproc::Process::new(ask, ()).start()?;
+/// assert_eq!(child.join()?, Some(std::process::id()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct ParentProcess {
     pid: u32,
@@ -297,6 +319,9 @@ impl ParentProcess {
     }
 
     /// Blocks until it is gone. How it ended cannot be known here.
+    ///
+    /// # Blocking
+    /// Waits without limit; signals do not end the wait.
     ///
     /// # Errors
     /// * [`Error::ForeignProcess`]: this process is a fork of the one that asked for its parent.
