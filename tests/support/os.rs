@@ -48,6 +48,11 @@ pub(crate) fn own_pid() -> Pid {
     unsafe { libc::getpid() }
 }
 
+pub(crate) fn parent_pid() -> Pid {
+    // SAFETY: the call takes nothing and cannot fail.
+    unsafe { libc::getppid() }
+}
+
 /// Sends `signal` to a process that the caller has started and not yet reaped.
 pub(crate) fn signal(pid: Pid, signal: i32) {
     assert!(pid > 0, "not one process: {pid}");
@@ -158,6 +163,12 @@ pub(crate) fn look(pid: Pid) -> Sight {
 fn is_pause(line: &str) -> bool {
     let number = line.split(' ').next().unwrap_or_default().parse();
     number.is_ok_and(|number: libc::c_long| number == libc::SYS_clock_nanosleep)
+}
+
+/// In a child: dies by SIGKILL when the thread that started it ends.
+pub(crate) fn die_with_parent() {
+    // SAFETY: the call takes numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
 }
 
 /// Has the calling thread run on the processor that it is on, as long as this lives.
@@ -295,7 +306,7 @@ impl Ticks {
     }
 
     fn set(interval: Duration) {
-        let interval = libc::timeval { tv_sec: 0, tv_usec: interval.subsec_micros().into() };
+        let interval = libc::timeval { tv_sec: 0, tv_usec: interval.subsec_micros() as _ };
         let timer = libc::itimerval { it_interval: interval, it_value: interval };
         // SAFETY: `timer` is one record; zeros switch the timer off.
         unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
@@ -629,4 +640,13 @@ pub(crate) fn keeps_boundaries(socket: i32) -> bool {
     // SAFETY: both are writable, and `len` says how much.
     unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_TYPE, place, &mut len) };
     kind == libc::SOCK_SEQPACKET
+}
+
+/// A descriptor that this process was started with, under a number that nothing else uses.
+pub(crate) fn inherited(number: i32) -> OwnedFd {
+    // SAFETY: the call takes numbers.
+    let answer = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    assert!(answer == 0, "fcntl: {}", io::Error::last_os_error());
+    // SAFETY: it is open, as was just seen, and the caller says that nobody else closes it.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }
