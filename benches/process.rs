@@ -45,9 +45,6 @@ fn main() {
         return;
     }
     multiproc::init();
-    // Now, while this process is small: what it has touched counts in part as its forked children's.
-    let idle = [(Spawn, 400), (Fork, 150), (ForkServer, 150)]
-        .map(|(method, target)| (method, idle_memory(method), target));
     let server = ServerByHand::start();
     print_head();
     rows("", &server);
@@ -56,7 +53,10 @@ fn main() {
     assert_eq!(touched.iter().step_by(4096).map(|&byte| u64::from(byte)).max(), Some(1));
     server.stop();
     drop(touched);
-    for (method, memory, target) in idle {
+    for (method, target) in [(Spawn, 400), (Fork, 150), (ForkServer, 150)] {
+        // Of a small parent: what a parent has touched counts in part as its forked children's.
+        let parent = Process::new(idle_memory, (method.name().to_string(),)).start_method(Spawn);
+        let memory = parent.start().and_then(|parent| parent.join()).expect("it returns");
         println!("idle child, {method}: {memory} KiB of memory, target {target}");
     }
 }
@@ -65,7 +65,8 @@ fn main() {
 const IDLE: usize = 8;
 
 /// The PSS, in KiB, of a child that has reached its function, among others.
-fn idle_memory(method: StartMethod) -> u64 {
+fn idle_memory(method: String) -> u64 {
+    let method: StartMethod = method.parse().expect("a method");
     let wait = |parent: multiproc::Connection| {
         parent.send(&()).expect("the parent lives");
         drop(parent.recv::<()>());
