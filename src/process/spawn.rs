@@ -3,6 +3,7 @@
 use super::bootstrap::CHILD_VARIABLE;
 use super::child::{Born, Reaper};
 use super::control::{Control, Kind};
+use super::stdio;
 use super::surroundings::{Changes, is_named};
 use crate::codec::Payload;
 use crate::sys::process::{CStrings, Image, Program};
@@ -57,8 +58,9 @@ fn program() -> Result<Program<'static>> {
 
 /// An input that is at its end: /dev/null, or where there is none, a pipe without a writer.
 pub(crate) fn empty_input() -> Result<OwnedFd> {
-    sys::fd::open_null()
-        .or_else(|_| sys::fd::pipe().map(|(reader, _)| reader).map_err(Error::os("pipe2")))
+    let input = sys::fd::open_null()
+        .or_else(|_| sys::fd::pipe().map(|(reader, _)| reader).map_err(Error::os("pipe2")))?;
+    stdio::above(input)
 }
 
 /// Starts the program anew, with this environment but for the `changes`, and these arguments but for

@@ -557,6 +557,17 @@ pub(crate) fn reap_any() -> bool {
     unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) > 0 }
 }
 
+/// Has this process reap every child that ends as soon as it does, as some host programs do.
+pub(crate) fn reap_all_at_once() {
+    extern "C" fn reap(_: i32) {
+        // SAFETY: no status is asked for; the call may be made in a handler.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+    }
+    let handler = reap as extern "C" fn(i32);
+    // SAFETY: the handler makes a call that it may make.
+    unsafe { libc::signal(libc::SIGCHLD, handler as libc::sighandler_t) };
+}
+
 /// How many descriptors this process has.
 pub(crate) fn open_files() -> usize {
     loop {
@@ -641,6 +652,35 @@ pub(crate) fn step_wall_clock(seconds: i64) {
     // SAFETY: `now` outlives the call.
     let answer = unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &now) };
     assert_eq!(answer, 0, "clock_settime: {}", io::Error::last_os_error());
+}
+
+/// Has the kernel do with a signal what it does for a program that says nothing.
+pub(crate) fn by_default(signal: i32) {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// Whether neither end of a socket has an address.
+pub(crate) fn is_unnamed(socket: i32) -> bool {
+    type Ask = unsafe extern "C" fn(i32, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+    [libc::getsockname as Ask, libc::getpeername].into_iter().all(|ask| {
+        // SAFETY: every bit pattern of the record is valid.
+        let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+        let mut len = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: both are writable, and `len` says how much.
+        let answer = unsafe { ask(socket, (&raw mut address).cast(), &mut len) };
+        // The peer of a closed pair has none either.
+        answer != 0 || len as usize == size_of::<libc::sa_family_t>()
+    })
+}
+
+/// Whether what is sent on a socket arrives as it was sent, piece by piece.
+pub(crate) fn keeps_boundaries(socket: i32) -> bool {
+    let (mut kind, mut len) = (0, size_of::<i32>() as libc::socklen_t);
+    let place = (&raw mut kind).cast();
+    // SAFETY: both are writable, and `len` says how much.
+    unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_TYPE, place, &mut len) };
+    kind == libc::SOCK_SEQPACKET
 }
 
 /// A descriptor that this process was started with, under a number that nothing else uses.
