@@ -57,7 +57,7 @@ const NUMBERS: Numbers = numbers! {
     "get_robust_list" SYS_get_robust_list "getcwd" SYS_getcwd "getdents64" SYS_getdents64
     "geteuid" SYS_geteuid "getpeername" SYS_getpeername "getpid" SYS_getpid
     "getrandom" SYS_getrandom "getsockname" SYS_getsockname "getsockopt" SYS_getsockopt
-    "gettid" SYS_gettid "listen" SYS_listen "lseek" SYS_lseek "madvise" SYS_madvise
+    "gettid" SYS_gettid "ioctl" SYS_ioctl "listen" SYS_listen "lseek" SYS_lseek "madvise" SYS_madvise
     "memfd_create" SYS_memfd_create "mmap" SYS_mmap "mprotect" SYS_mprotect "mremap" SYS_mremap
     "munmap" SYS_munmap "nanosleep" SYS_nanosleep "newfstatat" SYS_newfstatat "openat" SYS_openat
     "pidfd_open" SYS_pidfd_open "pidfd_send_signal" SYS_pidfd_send_signal "pipe2" SYS_pipe2
