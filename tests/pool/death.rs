@@ -317,3 +317,31 @@ fn a_stopped_worker_holds_nobody_else_up() {
     gate.put(&3).unwrap();
     assert_eq!(stopped.get().unwrap(), 3);
 }
+
+#[test]
+fn tasks_go_on_while_the_parent_is_stopped_and_it_finds_their_results() {
+    everywhere(|method| {
+        let (at, ran) = (Queue::<u32>::new().unwrap(), Queue::<u32>::new().unwrap());
+        let arguments = (method.to_string(), at.clone(), ran.clone());
+        let parent = Process::new(hand_in_a_hundred, arguments);
+        let parent = parent.start_method(StartMethod::Spawn).start().unwrap();
+        assert_eq!(at.get().unwrap(), parent.pid());
+        os::signal(parent.pid() as os::Pid, libc::SIGSTOP);
+        for _ in 0..100 {
+            ran.get().unwrap();
+        }
+        os::signal(parent.pid() as os::Pid, libc::SIGCONT);
+        assert_eq!(parent.join().unwrap(), (0..100).sum());
+    });
+}
+
+fn hand_in_a_hundred(method: String, at: Queue<u32>, ran: Queue<u32>) -> u32 {
+    fn note(n: u32, ran: Queue<u32>) -> u32 {
+        ran.put(&n).unwrap();
+        n
+    }
+    let pool = pool(method_of(&method), 2);
+    let all = pool.starmap_async(note, (0..100).map(|n| (n, ran.clone()))).unwrap();
+    at.put(&std::process::id()).unwrap();
+    all.get().unwrap().iter().sum()
+}

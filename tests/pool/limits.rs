@@ -4,7 +4,7 @@ use super::support::os;
 use super::{
     FOR_EVER, accounted, builder, everywhere, pool, put_all, square, stay, turn, wait_for,
 };
-use multiproc::{Error, Pool, Queue};
+use multiproc::{Error, ExitStatus, Pool, Queue};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -103,6 +103,22 @@ fn the_hard_limit_follows_the_soft_one() {
     let outcome = pool.apply(deaf, (Queue::new().unwrap(),));
     assert!(matches!(outcome, Err(Error::TaskTimeout)), "{outcome:?}");
     assert_eq!(pool.apply(square, (3,)).unwrap(), 9);
+}
+
+#[test]
+fn a_worker_cannot_have_more_memory_than_its_limit() {
+    everywhere(|method| {
+        const LIMIT: u64 = 4 << 30;
+        let pool = builder(method, 1).memory_limit(LIMIT).build().unwrap();
+        let fits = |bytes: u64| Vec::<u8>::new().try_reserve_exact(bytes as usize).is_ok();
+        assert!(pool.apply(fits, (1 << 20,)).unwrap());
+        assert!(!pool.apply(fits, (LIMIT,)).unwrap());
+        let greedy = pool.apply(|| Vec::<u8>::with_capacity(LIMIT as usize), ());
+        let Err(Error::WorkerDied { status, .. }) = greedy else { panic!("{greedy:?}") };
+        assert_eq!(status, ExitStatus::Killed(libc::SIGABRT));
+        // The next one has the same limit.
+        assert!(!pool.apply(fits, (LIMIT,)).unwrap());
+    });
 }
 
 #[test]
