@@ -183,10 +183,9 @@ impl PoolBuilder {
             return Err(Error::invalid("no tasks per child"));
         }
         let max_bytes = self.max_bytes.unwrap_or_else(default_max_bytes);
-        let ring = |crowd| Ring::new(Options { maxsize: 0, max_bytes, crowd });
         let plan = Plan {
-            tasks: ring(true)?,
-            results: ring(false)?,
+            tasks: Ring::new(Options { maxsize: 0, max_bytes, crowd: true })?,
+            results: Ring::tended(max_bytes)?,
             revoked: Shared::new(Revoked::new())?,
             method: self.method.unwrap_or_else(start_method),
             name: "PoolWorker".to_owned(),

@@ -43,7 +43,7 @@ impl Core {
         }
         drop(state);
         // It may have been the one that was to wake up for the next task.
-        self.plan.tasks.nudge(1)
+        self.plan.tasks.nudge()
     }
 
     /// Does what is to be done when every result was received, and says when to look again.

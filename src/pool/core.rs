@@ -281,11 +281,12 @@ impl Core {
         done: &mut impl FnMut() -> bool,
     ) -> Result<bool> {
         let mut ready = Vec::new();
+        let mut awaited = None;
         if done() {
             return Ok(true);
         }
         loop {
-            while self.receive(buffer)? {
+            while self.receive_soon(buffer)? {
                 if done() {
                     self.receive_more(buffer);
                     return Ok(true);
@@ -310,12 +311,48 @@ impl Core {
                 }
                 continue;
             }
-            let until = deadline.min(next_look);
+            let until = deadline.min(next_look).min(self.wake_another(&mut awaited)?);
             self.epoll.wait(until, &mut ready).map_err(Error::os("epoll_wait"))?;
             for &worker in ready.iter().filter(|&&key| key != RESULTS) {
                 self.mourn(worker)?;
             }
         }
+    }
+
+    /// [`receive`](Self::receive), and while many results are due it rather lets the workers have the
+    /// processor for a moment than have one of them wake it for each result.
+    fn receive_soon(&self, message: &mut Payload) -> Result<bool> {
+        const PAUSES: usize = 3;
+        let many = 2 * self.terms.processes;
+        for _ in 0..PAUSES {
+            if self.receive(message)? {
+                return Ok(true);
+            }
+            if self.outstanding.load(Ordering::Relaxed) <= many {
+                return Ok(false);
+            }
+            std::thread::yield_now();
+        }
+        self.receive(message)
+    }
+
+    /// Sees to it that tasks do not wait for a worker that was woken for them and does not come: it may have
+    /// been stopped. Says when to look again; `awaited` is what was seen before.
+    fn wake_another(&self, awaited: &mut Option<(u64, Deadline)>) -> Result<Deadline> {
+        const PATIENCE: Duration = Duration::from_millis(20);
+        if !self.plan.tasks.is_awaiting_somebody()? {
+            *awaited = None;
+            return Ok(Deadline::NEVER);
+        }
+        let taken = self.plan.tasks.taken()?;
+        match *awaited {
+            Some((before, until)) if before == taken && !until.has_passed() => return Ok(until),
+            Some((before, _)) if before == taken => self.plan.tasks.nudge()?,
+            _ => {}
+        }
+        let until = Deadline::after(PATIENCE);
+        *awaited = Some((taken, until));
+        Ok(until)
     }
 
     /// Takes in what else is here, so that each result does not cost an attendance of its own.
