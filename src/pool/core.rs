@@ -7,7 +7,7 @@
 
 use super::care::Bereaved;
 use super::crew::{Crew, Plan, Worker};
-use super::job::{Job, Loss};
+use super::job::{Job, Loss, Portion};
 use super::ledger::{Counters, Ledger, Pending};
 use super::worker::{RESULT_HEADER, Tag};
 use crate::codec::Payload;
@@ -66,6 +66,8 @@ pub(super) struct State {
     pub(super) backlog: Vec<Pending>,
     /// Tasks of dead workers, of which it is yet to be seen whether their results are there.
     pub(super) bereaved: Vec<Bereaved>,
+    /// Cancelled tasks that were signalled to end, and when they are made to.
+    pub(super) warned: Vec<(u64, Deadline)>,
     /// Deaths in a row of workers that were never ready for a task.
     pub(super) fruitless: usize,
     /// When to try again to start the workers that are missing, and how often that has failed.
@@ -96,6 +98,7 @@ impl Core {
             ledger: Ledger::default(),
             backlog: Vec::new(),
             bereaved: Vec::new(),
+            warned: Vec::new(),
             fruitless: 0,
             refill_at: Deadline::now(),
             refills_failed: 0,
@@ -177,8 +180,7 @@ impl Core {
     pub(crate) fn submit(
         &self,
         job: &Arc<dyn Job>,
-        part: u64,
-        items: usize,
+        portion: Portion,
         task: &mut Payload,
     ) -> Result<u64> {
         /// How long to wait for a result before looking at the ring again.
@@ -191,10 +193,9 @@ impl Core {
             }
             match self.plan.tasks.put(task, self.past) {
                 Ok(number) => {
-                    let retries = self.terms.retries;
-                    let again = (retries > 0).then(|| std::mem::take(task));
+                    let again = (self.terms.retries > 0).then(|| std::mem::take(task));
                     let job = job.clone();
-                    let pending = Pending { job, part, items, again, retries, verdict: None };
+                    let pending = Pending { job, portion, again, deaths: 0, verdict: None };
                     state.ledger.note(number, pending);
                     state.counters.submitted += 1;
                     self.outstanding.fetch_add(1, Ordering::SeqCst);
@@ -395,25 +396,32 @@ impl Core {
         if pending.job.is_unwanted() {
             return self.account(move || drop(pending), 1);
         }
-        let Pending { job, part, items, .. } = pending;
-        if !is_value {
-            let error = <Error as Decode>::decode(decoder).unwrap_or_else(|error| error);
-            let loss = Loss::Remote(error.to_string());
-            return self.account(move || job.lose(part, items, error, &loss), 1);
+        let Pending { job, portion, .. } = pending;
+        let outcome = if is_value {
+            // Decoding is the user's code.
+            panics::catch(|| job.deliver(portion, decoder))
+        } else {
+            Err(<Error as Decode>::decode(decoder).unwrap_or_else(|error| error))
+        };
+        if !is_value || !matches!(outcome, Ok(true)) {
+            let mut state = self.state();
+            state.counters.done -= 1;
+            state.counters.failed += 1;
         }
-        // Decoding is the user's code.
-        if let Err(error) = panics::catch(|| job.deliver(part, items, decoder)) {
-            let loss = Loss::Remote(error.to_string());
-            return self.account(move || job.lose(part, items, error, &loss), 1);
+        match outcome {
+            // The last to know of a job drops the results, which is the user's code too.
+            Ok(_) => self.account(move || drop(job), 1),
+            Err(error) => {
+                let loss = Loss::Remote(error.to_string());
+                self.account(move || job.lose(portion, error, &loss), 1);
+            }
         }
-        // The last to know of a job drops the results, which is the user's code too.
-        self.account(move || drop(job), 1);
     }
 
     /// Tells a job that its task will give no result.
     pub(super) fn give_up(&self, pending: Pending, loss: &Loss) {
-        let Pending { job, part, items, .. } = pending;
-        self.account(move || job.lose(part, items, loss.error(), loss), 1);
+        let Pending { job, portion, .. } = pending;
+        self.account(move || job.lose(portion, loss.error(), loss), 1);
     }
 
     /// Calls `tell_job`, after which so many tasks fewer are outstanding.

@@ -30,6 +30,8 @@ pub(crate) struct Worker {
     child: Child<()>,
     page: Shared<Slots>,
     slot: usize,
+    /// How many workers had that slot before.
+    restarts: u64,
     /// What epoll calls it.
     key: u64,
 }
@@ -42,6 +44,10 @@ impl Worker {
     /// Sends SIGKILL, through the pidfd: never to another process that was given the same pid.
     pub(crate) fn kill(&self) -> Result<()> {
         self.child.kill()
+    }
+
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts
     }
 
     pub(crate) fn slot(&self) -> &Slot {
@@ -58,7 +64,8 @@ impl Worker {
 pub(crate) struct Crew {
     workers: Vec<Worker>,
     pages: Vec<Shared<Slots>>,
-    free: Vec<(usize, usize)>,
+    /// Page and slot of those that are free, and how many workers they have had.
+    free: Vec<(usize, usize, u64)>,
     next_key: u64,
     started: u64,
 }
@@ -74,21 +81,28 @@ impl Crew {
 
     /// Starts a worker and has `epoll` watch it.
     pub(crate) fn start(&mut self, plan: &Plan, epoll: &Epoll) -> Result<()> {
-        let (page, slot) = self.free_slot()?;
-        match self.start_at(plan, epoll, page, slot) {
+        let (page, slot, restarts) = self.free_slot()?;
+        match self.start_at(plan, epoll, page, slot, restarts) {
             Ok(worker) => {
                 self.workers.push(worker);
                 self.started += 1;
                 Ok(())
             }
             Err(error) => {
-                self.free.push((page, slot));
+                self.free.push((page, slot, restarts));
                 Err(error)
             }
         }
     }
 
-    fn start_at(&mut self, plan: &Plan, epoll: &Epoll, page: usize, slot: usize) -> Result<Worker> {
+    fn start_at(
+        &mut self,
+        plan: &Plan,
+        epoll: &Epoll,
+        page: usize,
+        slot: usize,
+        restarts: u64,
+    ) -> Result<Worker> {
         let page = self.pages[page].clone();
         page[slot].reset();
         let package = Package {
@@ -114,14 +128,14 @@ impl Crew {
             let _ = child.wait();
             return Err(Error::os("epoll_ctl")(error));
         }
-        Ok(Worker { child, page, slot, key })
+        Ok(Worker { child, page, slot, restarts, key })
     }
 
-    fn free_slot(&mut self) -> Result<(usize, usize)> {
+    fn free_slot(&mut self) -> Result<(usize, usize, u64)> {
         if self.free.is_empty() {
             let page = self.pages.len();
             self.pages.push(Shared::new([const { Slot::new() }; SLOTS])?);
-            self.free.extend((0..SLOTS).rev().map(|slot| (page, slot)));
+            self.free.extend((0..SLOTS).rev().map(|slot| (page, slot, 0)));
         }
         self.free.pop().ok_or_else(|| Error::corrupt("a page without slots"))
     }
@@ -136,7 +150,7 @@ impl Crew {
         let _ = epoll.remove(worker.child.as_fd());
         if let Some(page) = self.pages.iter().position(|page| std::ptr::eq(&**page, &*worker.page))
         {
-            self.free.push((page, worker.slot));
+            self.free.push((page, worker.slot, worker.restarts + 1));
         }
         Ok(Some((worker, status)))
     }

@@ -1,5 +1,6 @@
 //! The result of a task that was handed in.
 
+use super::care::Begun;
 use super::core::Core;
 use super::job::{Job, Single};
 use crate::sys::time::Deadline;
@@ -184,7 +185,19 @@ impl<R> AsyncResult<R> {
     /// # }
     /// ```
     pub fn cancel(&self) -> Result<bool> {
-        self.core.cancel(&self.job, false)
+        Ok(self.core.cancel(Some(&self.job), Begun::Finish)? > 0)
+    }
+
+    /// [`cancel`](Self::cancel) that also sends SIGTERM to the workers that have begun with it, and SIGKILL
+    /// to those that are not done `grace` later. They are replaced. A task that gives its result in time
+    /// has done so; SIGTERM ends one that has no handler for it.
+    ///
+    /// That time is watched by whoever looks after the pool: somebody has to wait for a result.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel).
+    pub fn terminate(&self, grace: Duration) -> Result<bool> {
+        Ok(self.core.cancel(Some(&self.job), Begun::Terminate(grace))? > 0)
     }
 
     /// [`cancel`](Self::cancel) that also kills the workers that have begun with it. They are replaced.
@@ -193,7 +206,7 @@ impl<R> AsyncResult<R> {
     /// # Errors
     /// As [`cancel`](Self::cancel).
     pub fn kill(&self) -> Result<bool> {
-        self.core.cancel(&self.job, true)
+        Ok(self.core.cancel(Some(&self.job), Begun::Kill)? > 0)
     }
 }
 

@@ -2,27 +2,16 @@
 
 use super::support::os;
 use super::{
-    FOR_EVER, accounted, builder, everywhere, method_of, pool, put_all, square, stay, turn,
+    Chance, builder, busy, everywhere, kill_any, method_of, pool, put_all, square, stay, turn,
     wait_for,
 };
 use multiproc::{Error, ExitStatus, Pool, Process, Queue, StartMethod};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 const SIGKILL: i32 = libc::SIGKILL;
-
-/// A generator of numbers that repeats itself from the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) as usize % limit
-    }
-}
 
 #[test]
 fn a_task_is_told_how_its_worker_died_and_no_other_is_concerned() {
@@ -131,7 +120,7 @@ fn a_task_is_tried_again_as_often_as_was_asked_for() {
         assert_eq!(pool.apply(die_by, (fates.clone(),)).unwrap(), 7);
         put_all(&fates, &[0; 4]);
         let poison = pool.apply(die_by, (fates.clone(),));
-        assert!(matches!(poison, Err(Error::WorkerDied { .. })), "{poison:?}");
+        assert!(matches!(poison, Err(Error::Poison { deaths: 4, .. })), "{poison:?}");
         assert_eq!(pool.apply(die_by, (fates,)).unwrap(), 7);
         let counters = pool.snapshot().counters;
         assert_eq!((counters.retried, counters.died, counters.done), (6, 1, 2));
@@ -191,69 +180,6 @@ fn under_a_storm_of_kills_every_task_comes_back_once() {
     });
 }
 
-fn kill_any(pool: &Pool, chance: &mut Chance) -> bool {
-    let workers = pool.snapshot().workers;
-    !workers.is_empty() && pool.kill_worker(workers[chance.below(workers.len())].pid)
-}
-
-/// Says so when it goes, also by a panic.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, SeqCst);
-    }
-}
-
-fn busy(n: u64) -> u64 {
-    let end = Instant::now() + Duration::from_micros(n % 300);
-    while Instant::now() < end {}
-    n
-}
-
-#[test]
-fn under_a_storm_without_retries_every_task_ends_in_one_way() {
-    let _turn = turn();
-    const TASKS: u64 = 4000;
-    let pool = Pool::builder()
-        .processes(3)
-        .max_tasks_per_child(50)
-        .task_timeout(Duration::from_millis(5))
-        .build()
-        .unwrap();
-    let over = AtomicBool::new(false);
-    let (mut done, mut died, mut timed_out) = (0, 0, 0);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut chance = Chance(1);
-            while !over.load(SeqCst) {
-                kill_any(&pool, &mut chance);
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        });
-        let _over = Over(&over);
-        let task = |n: u64| {
-            if n % 100 == 99 {
-                std::thread::sleep(FOR_EVER);
-            }
-            busy(n)
-        };
-        for result in pool.imap_unordered(task, 0..TASKS) {
-            match result {
-                Ok(_) => done += 1,
-                Err(Error::WorkerDied { .. }) => died += 1,
-                Err(Error::TaskTimeout) => timed_out += 1,
-                Err(error) => panic!("{error:?}"),
-            }
-        }
-    });
-    let counters = pool.snapshot().counters;
-    println!("{counters:?}");
-    assert_eq!((done, died, timed_out), (counters.done, counters.died, counters.timed_out));
-    assert_eq!(accounted(&pool), (TASKS, TASKS));
-    assert!(timed_out > 0);
-}
-
 #[test]
 fn workers_die_with_a_parent_that_is_killed() {
     everywhere(|method| {
@@ -302,6 +228,59 @@ fn survive_the_forkserver() {
         pool.kill_worker(worker.pid);
     }
     assert_eq!(pool.map(square, 0..4).unwrap().len(), 4);
+}
+
+#[test]
+fn two_idle_workers_are_killed_and_apply_gives_its_result() {
+    everywhere(|method| {
+        let pool = pool(method, 2);
+        pool.map(square, 0..10).unwrap();
+        for worker in pool.snapshot().workers {
+            os::signal(worker.pid as os::Pid, SIGKILL);
+        }
+        assert_eq!(pool.apply(square, (12,)).unwrap(), 144);
+    });
+}
+
+#[test]
+fn a_pool_can_be_terminated_after_an_idle_worker_was_killed() {
+    everywhere(|method| {
+        let pool = pool(method, 2);
+        pool.map(square, 0..10).unwrap();
+        os::signal(pool.snapshot().workers[1].pid as os::Pid, SIGKILL);
+        pool.terminate();
+        pool.join().unwrap();
+        assert!(pool.snapshot().workers.is_empty());
+    });
+}
+
+#[test]
+fn a_closed_pool_ends_although_its_idle_workers_are_killed() {
+    everywhere(|method| {
+        let pool = pool(method, 3);
+        pool.map(square, 0..10).unwrap();
+        for worker in pool.snapshot().workers {
+            os::signal(worker.pid as os::Pid, SIGKILL);
+        }
+        pool.close();
+        pool.join().unwrap();
+    });
+}
+
+#[test]
+fn tasks_do_not_wait_for_an_idle_worker_that_is_stopped() {
+    let _turn = turn();
+    let pool = Pool::new(3).unwrap();
+    pool.map(square, 0..100).unwrap();
+    // The two that have slept longest are the first to be woken.
+    let workers: Vec<os::Pid> = pool.snapshot().workers.iter().map(|w| w.pid as os::Pid).collect();
+    workers.iter().for_each(|&pid| os::wait_until_asleep(pid));
+    workers[..2].iter().for_each(|&pid| os::signal(pid, libc::SIGSTOP));
+    for n in 0..5 {
+        assert_eq!(pool.apply(square, (n,)).unwrap(), n * n);
+    }
+    workers[..2].iter().for_each(|&pid| os::signal(pid, libc::SIGCONT));
+    assert_eq!(pool.map(square, 0..100).unwrap().len(), 100);
 }
 
 #[test]
