@@ -35,9 +35,9 @@ fn results_that_nobody_takes_cost_nothing_once_their_handles_are_dropped() {
 fn a_result_that_the_ring_has_no_memory_for_is_an_error_and_costs_no_worker() {
     everywhere(|method| {
         fn too_much() -> Vec<u8> {
-            let bytes = vec![1; 3 << 20];
-            // Enough for its encoded form, but not for the ring that would take it.
-            os::limit_memory(5 << 20);
+            let bytes = vec![1; 5 << 19];
+            // Enough for its encoded form, but not for the part of the ring that could take it.
+            os::limit_memory(7 << 19);
             bytes
         }
         let pool = pool(method, 1);
@@ -56,8 +56,8 @@ fn a_task_that_the_ring_has_no_memory_for_is_refused_and_the_pool_goes_on() {
     in_child(|| {
         let pool = pool(StartMethod::Fork, 1);
         assert_eq!(pool.apply(square, (2,)).unwrap(), 4);
-        let large = vec![1u8; 3 << 20];
-        os::limit_memory(5 << 20);
+        let large = vec![1u8; 5 << 19];
+        os::limit_memory(7 << 19);
         let refused = pool.apply(|bytes: Vec<u8>| bytes.len(), (large,));
         let Err(Error::Os { source, .. }) = &refused else { panic!("{refused:?}") };
         assert_eq!(source.raw_os_error(), Some(libc::ENOMEM));
