@@ -59,15 +59,20 @@ impl Core {
         if !state.backlog.is_empty() {
             losses.extend(self.put_backlog(&mut state));
         }
+        if !losses.is_empty() {
+            // Who waits for them need not wait for new workers.
+            drop(state);
+            for (pending, loss) in losses {
+                self.give_up(pending, &loss);
+            }
+            state = self.state();
+        }
         let refilled = self.refill(&mut state);
         let limits = self.terms.soft_timeout.into_iter().chain(self.terms.task_timeout);
         let clock =
             limits.min().map_or(Deadline::NEVER, |first| self.watch_the_clock(&mut state, first));
         let clock = clock.min(state.end_the_warned());
         drop(state);
-        for (pending, loss) in losses {
-            self.give_up(pending, &loss);
-        }
         Ok(clock.min(refilled?))
     }
 
@@ -114,7 +119,7 @@ impl Core {
             return Ok(state.refill_at);
         }
         while state.crew.workers().len() < self.terms.processes {
-            if let Err(error) = state.crew.start(&self.plan, &self.epoll) {
+            if let Err(error) = state.crew.start(1, &self.plan, &self.epoll) {
                 state.refills_failed += 1;
                 let hopeless = state.refills_failed > TRIES || !matches!(error, Error::Os { .. });
                 if hopeless && state.crew.workers().is_empty() {

@@ -121,13 +121,11 @@ impl Core {
 
     fn start_workers(&self) -> Result<()> {
         let mut state = self.state();
-        for _ in 0..self.terms.processes {
-            if let Err(error) = state.crew.start(&self.plan, &self.epoll) {
-                state.crew.terminate();
-                return Err(error);
-            }
+        let started = state.crew.start(self.terms.processes, &self.plan, &self.epoll);
+        if started.is_err() {
+            state.crew.terminate();
         }
-        Ok(())
+        started
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
