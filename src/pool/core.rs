@@ -439,7 +439,7 @@ struct Attendance<'a> {
 impl Drop for Attendance<'_> {
     fn drop(&mut self) {
         /// A buffer that has grown beyond this is not kept.
-        const KEPT: usize = 1 << 20;
+        const KEPT: usize = 4 << 20;
         let mut state = self.core.state();
         state.attended = None;
         if self.buffer.bytes.capacity() <= KEPT {

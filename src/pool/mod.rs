@@ -49,6 +49,14 @@ use worker::{Alone, Apply, Unpacked};
 /// [`Counters`] counts. No other task is concerned, and the worker is replaced. When the
 /// process that owns the pool is killed, the workers die with it.
 ///
+/// # Differences from Python
+/// * A worker that is killed there takes its task's result with it, and who waits for that waits for ever; or,
+///   with the executor, every task fails.
+/// * Dropping the pool is what leaving a `with` block is there: it ends the workers. To have tasks done first,
+///   close and join. No other process can be given the pool, which the compiler checks.
+/// * A task gets its arguments as a tuple; there are no named ones.
+/// * There is no pool of threads: a scoped thread of std needs none of this.
+///
 /// # Examples
 /// ```
 /// # multiproc::init_before_main!();

@@ -3,7 +3,7 @@
 use super::support::{in_child, os};
 use super::{FOR_EVER, accounted, everywhere, pool, put_all, square, turn, wait_for};
 use multiproc::{
-    Connection, Encode, Encoder, Error, Lock, Pool, Process, Queue, StartMethod, pipe,
+    AsyncResult, Connection, Encode, Encoder, Error, Lock, Pool, Process, Queue, StartMethod, pipe,
 };
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -377,6 +377,29 @@ fn get_returns_a_timeout_error_and_the_result_later() {
         assert!(result.wait_timeout(short).unwrap());
         assert_eq!(result.get().unwrap(), 5);
     });
+}
+
+#[test]
+fn one_of_several_results_can_be_waited_for() {
+    everywhere(|method| {
+        let pool = pool(method, 2);
+        let (at, gate) = (Queue::new().unwrap(), Queue::new().unwrap());
+        let held = pool.apply_async(wait_for, (at, gate.clone())).unwrap();
+        let quick = pool.apply_async(|| 3u32, ()).unwrap();
+        let mut open = vec![held, quick];
+        assert_eq!(AsyncResult::wait_any(&open).unwrap(), 1);
+        assert_eq!(open.pop().unwrap().get().unwrap(), 3);
+        let soon = Duration::from_millis(20);
+        assert_eq!(AsyncResult::wait_any_timeout(&open, soon).unwrap(), None);
+        put_all(&gate, &[9]);
+        assert_eq!(AsyncResult::wait_any(&open).unwrap(), 0);
+        let other = super::pool(method, 1);
+        open.push(other.apply_async(|| 1u32, ()).unwrap());
+        let mixed = AsyncResult::wait_any(&open);
+        assert!(matches!(mixed, Err(Error::InvalidArgument { .. })), "{mixed:?}");
+    });
+    let none: &[AsyncResult<u32>] = &[];
+    assert!(matches!(AsyncResult::wait_any(none), Err(Error::InvalidArgument { .. })));
 }
 
 #[test]
