@@ -5,7 +5,9 @@ use super::{
     Chance, builder, busy, everywhere, kill_any, method_of, pool, put_all, square, stay, turn,
     wait_for,
 };
-use multiproc::{Error, ExitStatus, Pool, Process, Queue, StartMethod};
+use multiproc::{
+    Decode, Decoder, Encode, Encoder, Error, ExitStatus, Pool, Process, Queue, Result, StartMethod,
+};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -100,6 +102,65 @@ fn all_workers_killed_at_once_lose_only_what_they_ran() {
         for result in running {
             assert!(matches!(result.get(), Err(Error::WorkerDied { .. })));
         }
+    });
+}
+
+/// What ends the process that reads or writes it, if that is a worker.
+#[derive(Debug, PartialEq)]
+struct Trap(u32);
+
+impl Trap {
+    fn spring(&self, fatal: u32) {
+        if self.0 != fatal || multiproc::parent_process().is_none() {
+            return;
+        }
+        match fatal % 3 {
+            0 => std::process::abort(),
+            1 => multiproc::exit(3),
+            _ => panic!("a trap"),
+        }
+    }
+}
+
+impl Encode for Trap {
+    fn encode(&self, encoder: &mut Encoder<'_>) {
+        (0..3).for_each(|fatal| self.spring(fatal));
+        self.0.encode(encoder);
+    }
+}
+
+impl Decode for Trap {
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Trap> {
+        let trap = Trap(u32::decode(decoder)?);
+        (3..6).for_each(|fatal| trap.spring(fatal));
+        Ok(trap)
+    }
+}
+
+#[test]
+fn arguments_and_results_that_end_the_worker_on_their_way_lose_their_task_alone() {
+    everywhere(|method| {
+        let pool = pool(method, 2);
+        let give = |n: u32| pool.apply(Trap, (n,)).map(|_| ());
+        let take = |n: u32| pool.apply(drop::<Trap>, (Trap(n),));
+        let outcomes = [give(0), give(1), give(2), take(3), take(4), take(5)];
+        for (n, outcome) in outcomes.into_iter().enumerate() {
+            match outcome {
+                Err(Error::WorkerDied { status: ExitStatus::Killed(libc::SIGABRT), .. }) => {
+                    assert_eq!(n % 3, 0);
+                }
+                Err(Error::WorkerDied { status: ExitStatus::Exited(3), .. }) => {
+                    assert_eq!(n % 3, 1);
+                }
+                Err(Error::Panicked { message, .. }) => {
+                    assert_eq!((n % 3, &message[..]), (2, "a trap"));
+                }
+                other => panic!("{n}: {other:?}"),
+            }
+        }
+        assert_eq!(pool.apply(|trap: Trap| trap, (Trap(7),)).unwrap(), Trap(7));
+        let counters = pool.snapshot().counters;
+        assert_eq!((counters.died, counters.failed, counters.done), (4, 2, 1));
     });
 }
 
