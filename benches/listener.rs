@@ -194,7 +194,7 @@ fn main() {
     print_head();
     let fd = OwnedFd::from(std::fs::File::open("/dev/null").expect("/dev/null"));
     let (our_mirror, hand_mirror) = (Mirror::<Connection>::new(), Mirror::<ByHand>::new());
-    let count = scaled(5_000);
+    let count = scaled(5_000).max(1_000);
     compare(
         "a descriptor there and back",
         TARGET,

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! cargo run --release --example remote_queue -- serve tcp:0.0.0.0:4000
-//! cargo run --release --example remote_queue -- consume tcp:HOST:4000
+//! cargo run --release --example remote_queue -- consume tcp:HOST:4000 [COUNT]
 //! cargo run --release --example remote_queue -- produce tcp:HOST:4000 1000
 //! ```
 //!
 //! All of them need the same key, in the environment variable `QUEUE_KEY`. What travels can be read by
 //! whoever carries it: over a network that is not yours, use a tunnel.
 
-use multiproc::manager::{Queue, QueueProxy};
+use multiproc::manager::{List, ListProxy, Queue, QueueProxy};
 use multiproc::{Error, Manager, Result};
 use std::time::Duration;
 
@@ -36,9 +36,10 @@ fn main() -> Result<()> {
     match arguments[..] {
         ["serve", address] => serve(address, &key),
         ["produce", address, count] => produce(&find(address, &key)?, count.parse().unwrap_or(1)),
-        ["consume", address] => consume(&find(address, &key)?),
+        ["consume", address] => consume(address, &key, u64::MAX),
+        ["consume", address, count] => consume(address, &key, count.parse().unwrap_or(u64::MAX)),
         _ => {
-            let reason = "serve ADDRESS | produce ADDRESS COUNT | consume ADDRESS".into();
+            let reason = "serve ADDRESS | produce ADDRESS COUNT | consume ADDRESS [COUNT]".into();
             Err(Error::InvalidArgument { reason })
         }
     }
@@ -49,6 +50,7 @@ fn serve(address: &str, key: &str) -> Result<()> {
         .address(address)
         .authkey(key)
         .register("jobs", || Queue::<Job>::bounded(100))
+        .register("consumers", || List::<String>::from(Vec::new()))
         .server()?;
     println!("serving at {}", server.address());
     server.serve_forever()
@@ -67,9 +69,13 @@ fn produce(jobs: &QueueProxy<Job>, count: u64) -> Result<()> {
     Ok(())
 }
 
-fn consume(jobs: &QueueProxy<Job>) -> Result<()> {
+fn consume(address: &str, key: &str, most: u64) -> Result<()> {
+    let manager = Manager::connect(address, key.as_bytes())?;
+    let jobs: QueueProxy<Job> = manager.get("jobs")?;
+    let consumers: ListProxy<String> = manager.get("consumers")?;
+    consumers.append(format!("process {}", std::process::id()))?;
     let mut count = 0u64;
-    loop {
+    while count < most {
         match jobs.get_timeout(PATIENCE) {
             Ok(job) => {
                 count += 1;
@@ -78,11 +84,10 @@ fn consume(jobs: &QueueProxy<Job>) -> Result<()> {
                 }
                 jobs.task_done()?;
             }
-            Err(Error::Empty) => {
-                println!("got {count}");
-                return Ok(());
-            }
+            Err(Error::Empty) => break,
             Err(error) => return Err(error),
         }
     }
+    println!("got {count}");
+    Ok(())
 }

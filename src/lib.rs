@@ -94,7 +94,9 @@ pub use queue::{
 };
 pub use region::{Plain, PlainCell, RawLock, RawLockGuard, Region, Share, Shared, SharedBytes};
 pub use shared_memory::{ShareableIter, ShareableList, SharedMemory, SharedMemoryManager};
-pub use sharedctypes::{Array, ArrayGuard, RawArray, RawValue, Value, ValueGuard};
+pub use sharedctypes::{
+    Array, ArrayGuard, RawArray, RawValue, Synchronized, SynchronizedGuard, Value, ValueGuard,
+};
 pub use sync::{
     Barrier, BarrierBreak, BarrierBuilder, BoundedSemaphore, Condition, ConditionGuard, Event,
     Lock, LockGuard, Permit, RLock, RLockGuard, RawSemaphore, Semaphore,

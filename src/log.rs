@@ -5,7 +5,7 @@ use crate::process::target::{self, Entry, EntryPoint, Location};
 use crate::{Decoder, Result, current_process};
 use std::fmt;
 use std::io::Write;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 /// How much a record matters; Python's numbers.
@@ -63,6 +63,10 @@ static STDERR: AtomicU8 = AtomicU8::new(0);
 
 static LOGGER: RwLock<Option<Logger>> = RwLock::new(None);
 
+/// Whether there ever was a logger: most programs have none, and a lock that is taken in a forked child
+/// costs it a copy of a page.
+static LISTENED_TO: AtomicBool = AtomicBool::new(false);
+
 /// Who is given every record.
 #[derive(Clone, Copy)]
 struct Logger {
@@ -111,9 +115,14 @@ pub fn set_logger<F: Fn(&Record<'_>) + Copy + Send + Sync + 'static>(logger: F) 
         entry: EntryPoint::of::<SetLogger<F>>(),
     };
     *LOGGER.write().unwrap_or_else(PoisonError::into_inner) = Some(logger);
+    LISTENED_TO.store(true, Ordering::Relaxed);
 }
 
 fn logger() -> Option<Logger> {
+    // Relaxed: what there is to see is behind the lock.
+    if !LISTENED_TO.load(Ordering::Relaxed) {
+        return None;
+    }
     *LOGGER.read().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -197,6 +197,76 @@ fn a_party_that_is_killed_while_it_waits_breaks_it_for_the_others() {
     }
 }
 
+/// Waits until `pid` watches `count` other parties, as its system call shows; for a while, since there are
+/// systems on which it cannot.
+fn wait_until_watching(pid: os::Pid, count: usize) {
+    let (start, words) = (Instant::now(), format!("{:#x}", count + 2));
+    while start.elapsed() < Duration::from_secs(1) {
+        if let os::Sight::Asleep { call, .. } = os::look(pid) {
+            let fields: Vec<&str> = call.split(' ').collect();
+            if fields[0] == "449" && fields[2] == words {
+                return;
+            }
+        }
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn parties_that_sleep_watch_those_who_come_later_too() {
+    let _watchdog = watchdog(LONG);
+    for killed in 0..3 {
+        let barrier = Barrier::new(4).unwrap();
+        let wait = || assert!(matches!(barrier.wait(), Err(Error::BrokenBarrierError { .. })));
+        let mut parties = Vec::new();
+        for count in 0..3 {
+            parties.push(os::fork(wait));
+            wait_until_waiting(&barrier, count + 1);
+            parties.iter().for_each(|&party| wait_until_watching(party, count));
+        }
+        os::kill_and_reap(parties.remove(killed));
+        for party in parties {
+            assert_eq!(os::wait(party), os::Status::Exited(0));
+        }
+        assert!(barrier.is_broken());
+    }
+}
+
+#[test]
+fn all_but_one_are_killed_at_once_and_that_one_is_told() {
+    let _watchdog = watchdog(LONG);
+    for survivor in 0..5 {
+        let barrier = Barrier::new(6).unwrap();
+        let wait = || assert!(matches!(barrier.wait(), Err(Error::BrokenBarrierError { .. })));
+        let mut parties: Vec<_> = (0..5).map(|_| os::fork(wait)).collect();
+        wait_until_waiting(&barrier, 5);
+        parties.iter().for_each(|&party| os::wait_until_asleep(party));
+        let survivor = parties.remove(survivor);
+        parties.iter().for_each(|&party| os::signal(party, libc::SIGKILL));
+        for party in parties {
+            // Or it was told of the first one's death before its turn came.
+            let status = os::wait(party);
+            assert!(matches!(status, os::Status::Killed(libc::SIGKILL) | os::Status::Exited(0)));
+        }
+        assert_eq!(os::wait(survivor), os::Status::Exited(0));
+    }
+}
+
+#[test]
+fn parties_look_after_each_other_where_the_system_cannot_watch_them() {
+    let _watchdog = watchdog(LONG);
+    let barrier = Barrier::new(3).unwrap();
+    let wait = || {
+        os::refuse_call(449);
+        assert!(matches!(barrier.wait(), Err(Error::BrokenBarrierError { .. })));
+    };
+    let (victim, other) = (os::fork(wait), os::fork(wait));
+    wait_until_waiting(&barrier, 2);
+    os::wait_until_asleep(other);
+    os::kill_and_reap(victim);
+    assert_eq!(os::wait(other), os::Status::Exited(0));
+}
+
 #[test]
 fn more_processes_than_parties_pass_in_turns() {
     let _watchdog = watchdog(LONG);

@@ -6,25 +6,12 @@ use multiproc::{
     Error, JoinableQueue, Queue, Receiver, Sender, SimpleQueue, Waitable, bounded_channel, channel,
     wait,
 };
-use std::time::{Duration, Instant};
-use support::os::{self, Page, Status};
-use support::{in_child, watchdog};
+use std::time::Duration;
+use support::os::{self, Page};
+use support::{in_child, join, turn, watchdog};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(20);
-
-/// Waits for a forked child and asserts that it ended well.
-fn join(pid: os::Pid) {
-    let status = os::wait_until(pid, Instant::now() + PATIENCE);
-    assert_eq!(status, Some(Status::Exited(0)), "{:?}", os::look(pid));
-}
-
-/// One test at a time: a fork must not find the library's locks held by another test's thread.
-static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
-fn turn() -> std::sync::MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
 
 #[test]
 fn what_was_sent_is_received_before_the_disconnection() {
@@ -175,4 +162,46 @@ fn wait_tells_of_items_and_of_the_disconnection() {
     assert!(wait(&all, Some(SHORT)).unwrap().is_empty());
     drop(sender);
     assert_eq!(wait(&all, None).unwrap(), [0]);
+}
+
+#[test]
+fn every_form_of_send_and_receive_keeps_the_order() {
+    let _turn = turn();
+    let _watchdog = watchdog(PATIENCE);
+    let (sender, receiver) = bounded_channel(6).unwrap();
+    sender.send(&1).unwrap();
+    sender.try_send(&2).unwrap();
+    sender.send_timeout(&3, SHORT).unwrap();
+    assert_eq!(sender.try_send_many(&[4, 5]).unwrap(), 2);
+    assert_eq!(sender.send_many_timeout(&[6, 7], SHORT).unwrap(), 1);
+    assert!(sender.is_full().unwrap());
+    assert!(matches!(sender.try_send_many(&[7]), Err(Error::Full)));
+    assert!(matches!(sender.send_timeout(&7, SHORT), Err(Error::Full)));
+    assert_eq!(receiver.recv().unwrap(), 1);
+    assert_eq!(receiver.recv_timeout(SHORT).unwrap(), 2);
+    assert_eq!(receiver.recv_many(2).unwrap(), [3, 4]);
+    assert_eq!(receiver.try_recv_many(1).unwrap(), [5]);
+    assert_eq!(receiver.recv_many_timeout(9, SHORT).unwrap(), [6]);
+    assert!(matches!(receiver.try_recv_many(9), Err(Error::Empty)));
+    assert!(matches!(receiver.recv_many_timeout(9, SHORT), Err(Error::Empty)));
+    drop(sender);
+    assert!(matches!(receiver.recv_many(9), Err(Error::Disconnected)));
+}
+
+#[test]
+fn a_sender_can_be_waited_for_until_the_last_receiver_is_killed() {
+    let _turn = turn();
+    in_child(|| {
+        let (sender, receiver) = channel::<u32>().unwrap();
+        let page = Page::new();
+        let holder = os::fork(|| os::futex_wait(page.word(0), 0));
+        drop(receiver);
+        assert!(wait(&[&sender], Some(SHORT)).unwrap().is_empty());
+        assert!(!sender.is_disconnected().unwrap());
+        let waiter = os::fork(|| assert_eq!(wait(&[&sender], None).unwrap(), [0]));
+        os::wait_until_asleep(waiter);
+        os::kill_and_reap(holder);
+        join(waiter);
+        assert!(sender.is_disconnected().unwrap());
+    });
 }

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering};
 use support::os;
 
 multiproc::init_before_main!();
@@ -178,6 +179,33 @@ fn the_text_of_a_panic_names_the_process_and_reaches_stderr_whole() {
             assert_eq!(child.wait().unwrap(), ExitStatus::Exited(1));
             assert!(text.starts_with("Process worker:\n"), "{text}");
             assert!(text.contains("the reason") && text.contains(file!()), "{text}");
+        }
+    });
+}
+
+#[test]
+fn hooks_registered_by_many_threads_all_run_once() {
+    alone(|| {
+        for method in all_start_methods() {
+            let count = multiproc::Shared::new(AtomicU32::new(0)).unwrap();
+            let work = |count: multiproc::Shared<AtomicU32>| {
+                std::thread::scope(|scope| {
+                    for thread in 0..4 {
+                        let count = &count;
+                        scope.spawn(move || {
+                            for n in 0..100 {
+                                let count = count.clone();
+                                let add = move || _ = count.fetch_add(1, Ordering::Relaxed);
+                                at_exit(add, n - thread * 10).unwrap();
+                            }
+                        });
+                    }
+                });
+                assert_eq!(count.load(Ordering::Relaxed), 0);
+            };
+            let process = Process::new(work, (count.clone(),)).start_method(method);
+            process.start().unwrap().join().unwrap();
+            assert_eq!(count.load(Ordering::Relaxed), 400, "{method}");
         }
     });
 }

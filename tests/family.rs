@@ -6,7 +6,7 @@ mod support;
 
 use alone::alone;
 use multiproc::{
-    ExitStatus, Process, StartMethod, active_children, all_start_methods, current_process,
+    Context, ExitStatus, Process, StartMethod, active_children, all_start_methods, current_process,
     parent_process,
 };
 use std::fs::File;
@@ -319,6 +319,54 @@ fn a_parent_killed_at_random_instants_leaves_no_daemon_behind() {
                 // All of it is at its end when the last daemon is dead.
                 told.read_to_end(&mut Vec::new()).unwrap();
                 parent.wait().unwrap();
+            }
+        }
+    });
+}
+
+/// A family with everything that this library starts processes for, at work until it is killed.
+fn busy_family(by: u32) {
+    let context = Context::new(method(by));
+    let pool = context.pool().processes(2).build().unwrap();
+    let manager = context.manager().start().unwrap();
+    let list = manager.list(0..3u32).unwrap();
+    let nested = |by: u32| {
+        let context = Context::new(method(by));
+        let pool = context.pool().processes(1).build().unwrap();
+        drop(context.process(sleep, ()).start().unwrap());
+        loop {
+            pool.map(|n: u32| n, 0..10).unwrap();
+        }
+    };
+    let nested: Process<()> = context.process(nested, (by,));
+    nested.daemon(true).start().unwrap();
+    loop {
+        pool.map(|n: u32| n, 0..100).unwrap();
+        list.append(7).unwrap();
+        context.process(sleep, ()).daemon(true).start().unwrap();
+    }
+}
+
+#[test]
+fn a_parent_killed_at_random_instants_leaves_no_worker_and_no_server_behind() {
+    alone(|| {
+        // Who loses its parent becomes this process's child.
+        os::adopt_orphans();
+        for by in all_start_methods() {
+            for round in 0..8u64 {
+                let parent = Process::new(busy_family, (number(by),)).start().unwrap();
+                // From before its `init` to when everything is at work.
+                assert_eq!(
+                    parent.wait_timeout(Duration::from_micros(round * round * 1009)).unwrap(),
+                    None
+                );
+                parent.kill().unwrap();
+                parent.wait().unwrap();
+                while os::has_children() {
+                    if !os::reap_any() {
+                        std::thread::sleep(Duration::from_micros(200));
+                    }
+                }
             }
         }
     });

@@ -39,6 +39,29 @@ fn a_host_that_ignores_sigchld_gets_results_and_codes_all_the_same() {
 }
 
 #[test]
+fn a_host_that_reaps_every_child_in_a_handler_gets_results_and_codes_all_the_same() {
+    alone(|| {
+        os::reap_all_at_once();
+        for method in all_start_methods() {
+            for code in [0, 3] {
+                let work = |code: i32| if code == 0 { 8 } else { multiproc::exit(code) };
+                let start = || Process::new(work, (code,)).start_method(method).start().unwrap();
+                let told = start().wait().unwrap().to_number();
+                assert!([code, 255].contains(&told), "{method}: {told}");
+                match start().join() {
+                    Ok(8) => assert_eq!(code, 0, "{method}"),
+                    Err(Error::Exited { code: 3 | 255 }) => assert_eq!(code, 3, "{method}"),
+                    other => panic!("{method}: {other:?}"),
+                }
+            }
+            let child = Process::new(sleep, ()).start_method(method).start().unwrap();
+            child.kill().unwrap();
+            assert!([-9, 255].contains(&child.wait().unwrap().to_number()), "{method}");
+        }
+    });
+}
+
+#[test]
 fn a_host_that_waits_for_any_child_takes_a_status_and_nothing_else() {
     alone(|| {
         for method in all_start_methods() {

@@ -4,25 +4,12 @@ mod support;
 
 use multiproc::{Error, JoinableQueue, Queue};
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::{Duration, Instant};
-use support::os::{self, Page, Status};
-use support::{in_child, watchdog};
+use std::time::Duration;
+use support::os::{self, Page};
+use support::{in_child, join, turn, watchdog};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(20);
-
-/// Waits for a forked child and asserts that it ended well.
-fn join(pid: os::Pid) {
-    let status = os::wait_until(pid, Instant::now() + PATIENCE);
-    assert_eq!(status, Some(Status::Exited(0)), "{:?}", os::look(pid));
-}
-
-/// One test at a time: a fork must not find the library's locks held by another test's thread.
-static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
-fn turn() -> std::sync::MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
 
 #[test]
 fn join_waits_until_every_item_is_done() {
@@ -118,4 +105,52 @@ fn a_joinable_queue_travels_through_a_queue() {
     assert!(matches!(other.try_join(), Err(Error::TimeoutError)));
     queue.task_done().unwrap();
     other.join().unwrap();
+}
+
+#[test]
+fn every_form_of_put_and_get_counts() {
+    let _turn = turn();
+    let _watchdog = watchdog(PATIENCE);
+    let queue = Queue::builder().maxsize(8).build_joinable().unwrap();
+    assert_eq!(queue.put_many(&[1, 2]).unwrap(), 2);
+    assert_eq!(queue.try_put_many(&[3, 4]).unwrap(), 2);
+    assert_eq!(queue.put_many_timeout(&[5, 6], SHORT).unwrap(), 2);
+    queue.try_put(&7).unwrap();
+    queue.put_timeout(&8, SHORT).unwrap();
+    assert!(queue.is_full().unwrap() && queue.maxsize() == Some(8));
+    assert!(matches!(queue.put_timeout(&9, SHORT), Err(Error::Full)));
+    assert_eq!((queue.get().unwrap(), queue.try_get().unwrap()), (1, 2));
+    assert_eq!(queue.get_timeout(SHORT).unwrap(), 3);
+    assert_eq!(queue.get_many(2).unwrap(), [4, 5]);
+    assert_eq!(queue.try_get_many(2).unwrap(), [6, 7]);
+    assert_eq!(queue.get_many_timeout(2, SHORT).unwrap(), [8]);
+    assert!(matches!(queue.get_many_timeout(2, SHORT), Err(Error::Empty)));
+    (0..8).for_each(|_| queue.task_done().unwrap());
+    queue.join().unwrap();
+    queue.close().unwrap();
+    assert_eq!(queue.iter().count(), 0);
+}
+
+#[test]
+fn join_reports_the_batch_that_a_killed_consumer_took() {
+    let _turn = turn();
+    in_child(|| {
+        let queue = JoinableQueue::new().unwrap();
+        let page = Page::new();
+        queue.put_many(&[1, 2, 3, 4, 5]).unwrap();
+        let consumer = os::fork(|| {
+            assert_eq!(queue.get_many(3).unwrap(), [1, 2, 3]);
+            assert_eq!(queue.get().unwrap(), 4);
+            page.word(0).store(1, SeqCst);
+            os::futex_wait(page.word(1), 0);
+        });
+        while page.word(0).load(SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        os::kill_and_reap(consumer);
+        assert!(matches!(queue.join_timeout(PATIENCE), Err(Error::ItemsLost { items: 4 })));
+        assert_eq!(queue.get().unwrap(), 5);
+        queue.task_done().unwrap();
+        queue.join().unwrap();
+    });
 }

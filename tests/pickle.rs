@@ -3,7 +3,7 @@
 mod hostile_peers;
 mod support;
 
-use hostile_peers::{check_address, check_frames, check_pickle, seeds};
+use hostile_peers::{check_address, check_frames, check_handles, check_pickle, seeds};
 use multiproc::object::BigInt;
 use multiproc::{Error, Object, pipe};
 use std::time::Duration;
@@ -247,4 +247,5 @@ fn the_seeds_of_the_fuzzers_do_no_harm() {
     seeds("pickle").iter().for_each(|seed| check_pickle(seed));
     seeds("frames").iter().for_each(|seed| check_frames(seed));
     seeds("address").iter().for_each(|seed| check_address(seed));
+    seeds("handles").iter().for_each(|seed| check_handles(seed));
 }

@@ -9,7 +9,8 @@ mod support;
 
 use alone::alone;
 use multiproc::{
-    Child, Error, ExitStatus, Process, Shared, StartMethod, all_start_methods, current_process,
+    Child, Error, ExitStatus, Process, Shared, StartMethod, Stdio, all_start_methods,
+    current_process,
 };
 use std::fs::File;
 use std::io::{Read, Write};
@@ -427,6 +428,41 @@ fn a_child_of_a_program_without_stdout_and_stderr_runs_and_exits_well() {
 }
 
 #[test]
+fn a_child_of_a_program_that_has_closed_its_streams_has_streams_all_the_same() {
+    alone(|| {
+        let look = || {
+            let stdin = std::fs::read_link("/proc/self/fd/0").unwrap();
+            (stdin, std::io::stdin().read(&mut [0]).unwrap() as u32)
+        };
+        let echo = || {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).unwrap();
+            println!("{text}");
+            eprintln!("err {text}");
+        };
+        for fd in [0, 1, 2] {
+            support::os::close(fd);
+            // The second of each has siblings, whose descriptors may have such numbers.
+            for method in all_start_methods().into_iter().chain(all_start_methods()) {
+                let process = Process::new(sleep, ()).start_method(method);
+                drop(process.daemon(true).start().unwrap());
+                let child = Process::new(look, ()).start_method(method).start().unwrap();
+                assert_eq!(child.join().unwrap(), ("/dev/null".into(), 0), "{method}");
+                let process = Process::new(echo, ()).start_method(method).stdin(Stdio::Piped);
+                let process = process.stdout(Stdio::Piped).stderr(Stdio::Piped);
+                let mut child = process.start().unwrap();
+                child.stdin.take().unwrap().write_all(b"text").unwrap();
+                let (mut out, mut err) = (String::new(), String::new());
+                child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+                child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+                assert_eq!((&*out, &*err), ("text\n", "err text\n"), "{method}");
+                child.join().unwrap();
+            }
+        }
+    });
+}
+
+#[test]
 fn a_child_that_breaks_its_own_stdout_exits_well() {
     alone(|| {
         for method in all_start_methods() {
@@ -486,8 +522,8 @@ fn the_handle_of_a_child_is_refused_in_a_fork() {
 }
 
 #[test]
-fn two_hundred_children_at_once_by_spawn() {
-    alone(|| many(StartMethod::Spawn, 200));
+fn a_thousand_children_at_once_by_spawn() {
+    alone(|| many(StartMethod::Spawn, 1000));
 }
 
 #[test]

@@ -3,39 +3,16 @@
 mod support;
 
 use multiproc::{Error, Queue};
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
-use support::os::{self, Page, Status};
-use support::{in_child, in_child_within, watchdog};
+use support::os::{self, Page};
+use support::{in_child, in_child_within, join, turn, watchdog};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(20);
 
-/// Waits for a forked child and asserts that it ended well.
-fn join(pid: os::Pid) {
-    let status = os::wait_until(pid, Instant::now() + PATIENCE);
-    assert_eq!(status, Some(Status::Exited(0)), "{:?}", os::look(pid));
-}
-
-/// Waits until `pid` sleeps in a system call.
-fn wait_until_asleep(pid: os::Pid) {
-    let mut last = os::look(pid);
-    loop {
-        std::thread::yield_now();
-        let sight = os::look(pid);
-        if matches!(sight, os::Sight::Asleep { .. }) && sight == last {
-            return;
-        }
-        assert_ne!(sight, os::Sight::Gone);
-        last = sight;
-    }
-}
-
 #[test]
 fn items_come_out_in_the_order_they_went_in() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = Queue::new().unwrap();
     for i in 0..1000u32 {
@@ -50,6 +27,7 @@ fn items_come_out_in_the_order_they_went_in() {
 
 #[test]
 fn put_returns_full_when_the_timeout_passes() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = Queue::bounded(6).unwrap();
     assert!(queue.is_empty().unwrap() && !queue.is_full().unwrap());
@@ -69,6 +47,7 @@ fn put_returns_full_when_the_timeout_passes() {
 
 #[test]
 fn get_returns_empty_when_the_timeout_passes() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = Queue::<u8>::new().unwrap();
     assert!(matches!(queue.try_get(), Err(Error::Empty)));
@@ -82,6 +61,7 @@ fn get_returns_empty_when_the_timeout_passes() {
 
 #[test]
 fn what_was_put_can_be_got_at_once() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = Queue::new().unwrap();
     for i in 0..10_000u64 {
@@ -92,10 +72,11 @@ fn what_was_put_can_be_got_at_once() {
 
 #[test]
 fn get_wakes_for_what_another_process_puts() {
+    let _turn = turn();
     in_child(|| {
         let queue = Queue::<String>::new().unwrap();
         let getter = os::fork(|| assert_eq!(queue.get().unwrap(), "hello"));
-        wait_until_asleep(getter);
+        os::wait_until_asleep(getter);
         queue.put(&"hello".to_string()).unwrap();
         join(getter);
     });
@@ -103,12 +84,13 @@ fn get_wakes_for_what_another_process_puts() {
 
 #[test]
 fn put_wakes_when_another_process_makes_room() {
+    let _turn = turn();
     in_child(|| {
         let queue = Queue::bounded(2).unwrap();
         queue.put(&1u8).unwrap();
         queue.put(&2).unwrap();
         let putter = os::fork(|| queue.put(&3).unwrap());
-        wait_until_asleep(putter);
+        os::wait_until_asleep(putter);
         assert_eq!(queue.get().unwrap(), 1);
         join(putter);
         assert_eq!((queue.get().unwrap(), queue.get().unwrap()), (2, 3));
@@ -116,7 +98,32 @@ fn put_wakes_when_another_process_makes_room() {
 }
 
 #[test]
+fn one_deadline_covers_the_wait_behind_another_and_the_wait_for_room_or_an_item() {
+    let _turn = turn();
+    in_child(|| {
+        let (full, empty) = (Queue::bounded(1).unwrap(), Queue::<u8>::new().unwrap());
+        full.put(&1u8).unwrap();
+        let putter = os::fork(|| full.put(&2).unwrap());
+        let getter = os::fork(|| assert_eq!(empty.get().unwrap(), 3));
+        [putter, getter].into_iter().for_each(os::wait_until_asleep);
+        // Both have the turn, asleep, for longer than these wait.
+        for timeout in [Duration::ZERO, SHORT] {
+            let start = Instant::now();
+            assert!(matches!(full.put_timeout(&4, timeout), Err(Error::Full)));
+            assert!(matches!(full.put_many_timeout(&[4, 4], timeout), Err(Error::Full)));
+            assert!(matches!(empty.get_timeout(timeout), Err(Error::Empty)));
+            assert!(matches!(empty.get_many_timeout(2, timeout), Err(Error::Empty)));
+            assert!(start.elapsed() >= 4 * timeout);
+        }
+        empty.put(&3).unwrap();
+        assert_eq!((full.get().unwrap(), full.get().unwrap()), (1, 2));
+        [putter, getter].into_iter().for_each(join);
+    });
+}
+
+#[test]
 fn messages_of_every_size_arrive_whole() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = Queue::<Vec<u8>>::new().unwrap();
     for size in [0, 1, 7, 8, 15, 16, 17, 4096, 32_700, 32_768, 65_536, 1 << 20, 100 << 20] {
@@ -130,6 +137,7 @@ fn messages_of_every_size_arrive_whole() {
 
 #[test]
 fn a_message_that_no_queue_of_the_size_could_hold_is_refused() {
+    let _turn = turn();
     let queue = Queue::<Vec<u8>>::builder().max_bytes(64 << 10).build().unwrap();
     let error = queue.put(&vec![0; 64 << 10]).unwrap_err();
     assert!(matches!(error, Error::MessageTooLong { len: 65_544, .. }), "{error:?}");
@@ -141,6 +149,7 @@ fn a_message_that_no_queue_of_the_size_could_hold_is_refused() {
 
 #[test]
 fn an_item_that_cannot_be_encoded_fails_in_put_and_takes_no_slot() {
+    let _turn = turn();
     struct Never;
     impl multiproc::Encode for Never {
         fn encode(&self, encoder: &mut multiproc::Encoder<'_>) {
@@ -156,6 +165,7 @@ fn an_item_that_cannot_be_encoded_fails_in_put_and_takes_no_slot() {
 
 #[test]
 fn a_queue_grows_until_its_limit_and_then_says_full() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = Queue::<Vec<u8>>::builder().max_bytes(4 << 20).build().unwrap();
     let item = vec![1; 1000];
@@ -173,6 +183,7 @@ fn a_queue_grows_until_its_limit_and_then_says_full() {
 
 #[test]
 fn items_keep_their_order_while_the_queue_grows_shrinks_and_goes_round() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = Queue::<(u64, Vec<u8>)>::builder().max_bytes(2 << 20).build().unwrap();
     let (mut put, mut got, mut random) = (0u64, 0u64, 1u64);
@@ -199,48 +210,9 @@ fn items_keep_their_order_while_the_queue_grows_shrinks_and_goes_round() {
     }
 }
 
-/// The memory files of this process, by descriptor, with the memory they have.
-fn memory_files() -> Vec<(std::ffi::OsString, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let ours = fds.filter(|entry| {
-        std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().contains("multiproc"))
-    });
-    let size =
-        |entry: &std::fs::DirEntry| Some(std::fs::metadata(entry.path()).ok()?.blocks() * 512);
-    ours.filter_map(|entry| Some((entry.file_name(), size(&entry)?))).collect()
-}
-
-#[test]
-fn memory_is_given_back_when_the_queue_runs_empty() {
-    in_child(|| {
-        // A child inherits those of the tests beside it.
-        let inherited = memory_files();
-        let queue = Queue::<Vec<u8>>::new().unwrap();
-        let is_inherited = |name: &std::ffi::OsString| inherited.iter().any(|(n, _)| n == name);
-        let (own, _) = memory_files().into_iter().find(|(name, _)| !is_inherited(name)).unwrap();
-        let memory = || memory_files().into_iter().find(|(name, _)| *name == own).unwrap().1;
-        assert!(memory() <= 64 << 10);
-        for _ in 0..20 {
-            queue.put(&vec![1; 1 << 20]).unwrap();
-        }
-        assert!(memory() >= 20 << 20);
-        for _ in 0..20 {
-            queue.get().unwrap();
-        }
-        assert!(memory() <= 64 << 10, "{}", memory());
-        queue.put(&vec![2; 5 << 20]).unwrap();
-        queue.get().unwrap();
-        // So soon after the last time it waits for a while.
-        assert!(matches!(queue.get_timeout(Duration::from_millis(200)), Err(Error::Empty)));
-        assert!(memory() <= 64 << 10, "{}", memory());
-        queue.put(&vec![3; 5]).unwrap();
-        assert_eq!(queue.get().unwrap(), [3; 5]);
-    });
-}
-
 #[test]
 fn close_refuses_puts_keeps_what_is_in_and_ends_the_getters() {
+    let _turn = turn();
     in_child(|| {
         let queue = Queue::<u32>::new().unwrap();
         let done = Page::new();
@@ -252,7 +224,7 @@ fn close_refuses_puts_keeps_what_is_in_and_ends_the_getters() {
                 }
             })
         });
-        getters.into_iter().for_each(wait_until_asleep);
+        getters.into_iter().for_each(os::wait_until_asleep);
         queue.put(&5).unwrap();
         queue.close().unwrap();
         queue.close().unwrap();
@@ -268,12 +240,13 @@ fn close_refuses_puts_keeps_what_is_in_and_ends_the_getters() {
 
 #[test]
 fn close_ends_those_who_wait_to_put() {
+    let _turn = turn();
     in_child(|| {
         let queue = Queue::bounded(1).unwrap();
         queue.put(&1u8).unwrap();
         let putters =
             [(); 3].map(|()| os::fork(|| assert!(matches!(queue.put(&2), Err(Error::Closed)))));
-        putters.into_iter().for_each(wait_until_asleep);
+        putters.into_iter().for_each(os::wait_until_asleep);
         queue.close().unwrap();
         putters.into_iter().for_each(join);
         assert_eq!(queue.get().unwrap(), 1);
@@ -282,6 +255,7 @@ fn close_ends_those_who_wait_to_put() {
 
 #[test]
 fn two_producers_and_two_consumers_keep_each_producers_order() {
+    let _turn = turn();
     in_child_within(PATIENCE, || {
         const EACH: u64 = 20_000;
         for (maxsize, max_bytes) in [(0, 1 << 30), (10, 1 << 30), (0, 8192)] {
@@ -315,6 +289,7 @@ fn two_producers_and_two_consumers_keep_each_producers_order() {
 
 #[test]
 fn many_threads_share_one_handle() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = Queue::<u64>::bounded(5).unwrap();
     let sum = std::sync::atomic::AtomicU64::new(0);
@@ -336,6 +311,7 @@ fn many_threads_share_one_handle() {
 
 #[test]
 fn a_queue_travels_through_a_queue() {
+    let _turn = turn();
     in_child(|| {
         let outer = Queue::<Queue<u32>>::new().unwrap();
         let inner = Queue::new().unwrap();
@@ -354,137 +330,15 @@ fn a_queue_travels_through_a_queue() {
 
 #[test]
 fn debug_shows_what_there_is() {
+    let _turn = turn();
     let queue = Queue::bounded(3).unwrap();
     queue.put(&1).unwrap();
     assert_eq!(format!("{queue:?}"), "Queue { len: 1, maxsize: Some(3), closed: false }");
 }
 
-/// `count` descriptors of one end of a stream, and the other end.
-fn writers(count: usize) -> (UnixStream, Vec<OwnedFd>) {
-    let (reader, writer) = UnixStream::pair().unwrap();
-    let writer = OwnedFd::from(writer);
-    let writers = (0..count).map(|_| writer.try_clone().unwrap()).collect();
-    (reader, writers)
-}
-
-#[test]
-fn descriptors_travel_with_their_message() {
-    in_child(|| {
-        let queue = Queue::<(u32, Vec<OwnedFd>)>::new().unwrap();
-        let mut readers = Vec::new();
-        for (number, count) in [1, 0, 300, 253, 254, 2].into_iter().enumerate() {
-            let (reader, fds) = writers(count);
-            queue.put(&(number as u32, fds)).unwrap();
-            readers.push((reader, count));
-        }
-        for (number, (mut reader, count)) in readers.into_iter().enumerate() {
-            let (found, fds) = queue.get().unwrap();
-            assert_eq!((found, fds.len()), (number as u32, count));
-            // A byte through the first and the last of them.
-            let ends = [fds.first(), fds.last()].into_iter().flatten();
-            ends.for_each(|fd| {
-                File::from(fd.try_clone().unwrap()).write_all(b"x").unwrap();
-            });
-            drop(fds);
-            // The last writer is gone with the message: nothing of it is left in the queue.
-            let mut text = Vec::new();
-            reader.read_to_end(&mut text).unwrap();
-            assert_eq!(text.len(), if count == 0 { 0 } else { 2 });
-        }
-    });
-}
-
-/// Sets the soft limit of a resource.
-#[allow(unsafe_code)]
-fn limit(resource: libc::__rlimit_resource_t, soft: u64) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is one record, which the call fills in.
-    assert_eq!(unsafe { libc::getrlimit(resource, &mut limit) }, 0);
-    limit.rlim_cur = soft;
-    // SAFETY: `limit` is one record, which the call reads.
-    assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
-}
-
-/// Lets this process have no descriptor numbered `most` or higher.
-fn limit_descriptors(most: u64) {
-    limit(libc::RLIMIT_NOFILE, most);
-}
-
-#[test]
-fn a_lack_of_address_space_is_an_error_of_put_and_loses_nothing() {
-    in_child(|| {
-        let queue = Queue::<Vec<u8>>::builder().max_bytes(1 << 30).build().unwrap();
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-        let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
-        limit(libc::RLIMIT_AS, pages * 4096 + (24 << 20));
-        let item = vec![5; 10_000];
-        let mut count = 0;
-        let error = loop {
-            match queue.put(&item) {
-                Ok(()) => count += 1,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.raw_os_error(), Some(libc::ENOMEM), "{error}");
-        assert_eq!(queue.len().unwrap(), count);
-        (0..count).for_each(|_| assert!(queue.get().unwrap() == item));
-        queue.put(&item).unwrap();
-        assert!(queue.get().unwrap() == item);
-    });
-}
-
-#[test]
-fn get_without_free_descriptors_fails_and_loses_nothing() {
-    in_child(|| {
-        let queue = Queue::<Vec<OwnedFd>>::new().unwrap();
-        let (_reader, fds) = writers(300);
-        queue.put(&fds).unwrap();
-        drop(fds);
-        limit_descriptors(200);
-        for _ in 0..3 {
-            let error = queue.get().unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
-            assert_eq!(queue.len().unwrap(), 1);
-        }
-        limit_descriptors(1000);
-        assert_eq!(queue.get().unwrap().len(), 300);
-    });
-}
-
-#[test]
-fn more_descriptors_than_the_system_keeps_in_flight_are_refused_and_none_is_lost() {
-    in_child(|| {
-        let queue = Queue::<OwnedFd>::new().unwrap();
-        let (mut reader, mut fds) = writers(1);
-        let fd = fds.pop().unwrap();
-        let mut count = 0;
-        let refused = loop {
-            match queue.try_put(&fd) {
-                Ok(()) => count += 1,
-                Err(error) => break error,
-            }
-            assert!(count < 100_000);
-        };
-        assert!(matches!(refused, Error::Full | Error::Os { .. }), "{refused}");
-        drop(fd);
-        (0..count).for_each(|_| drop(queue.get().unwrap()));
-        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "a descriptor is left behind");
-    });
-}
-
-#[test]
-fn put_waits_for_room_for_its_descriptor() {
-    in_child(|| {
-        let queue = Queue::<OwnedFd>::new().unwrap();
-        let (_reader, fds) = writers(1);
-        let getter = os::fork(|| (0..2000).for_each(|_| drop(queue.get().unwrap())));
-        (0..2000).for_each(|_| queue.put(&fds[0]).unwrap());
-        join(getter);
-    });
-}
-
 #[test]
 fn what_a_killed_process_put_stays() {
+    let _turn = turn();
     in_child(|| {
         let queue = Queue::<Vec<u8>>::new().unwrap();
         let putter = os::fork(|| {
@@ -501,11 +355,12 @@ fn what_a_killed_process_put_stays() {
 
 #[test]
 fn a_getter_that_is_killed_asleep_leaves_its_place_to_the_next() {
+    let _turn = turn();
     in_child(|| {
         let queue = Queue::<u8>::new().unwrap();
         let getters = [(); 3].map(|()| {
             let getter = os::fork(|| assert_eq!(queue.get().unwrap(), 1));
-            wait_until_asleep(getter);
+            os::wait_until_asleep(getter);
             getter
         });
         os::kill_and_reap(getters[0]);
@@ -517,6 +372,7 @@ fn a_getter_that_is_killed_asleep_leaves_its_place_to_the_next() {
 
 #[test]
 fn a_handle_that_came_as_a_message_is_the_same_queue() {
+    let _turn = turn();
     // A second handle that came as a message maps the memory anew.
     in_child(|| {
         let through = Queue::<Queue<Vec<u8>>>::new().unwrap();
@@ -534,6 +390,7 @@ fn a_handle_that_came_as_a_message_is_the_same_queue() {
 
 #[test]
 fn batches_go_in_and_come_out_in_order_and_say_how_many() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = Queue::bounded(5).unwrap();
     assert_eq!(queue.try_put_many(&[1, 2, 3]).unwrap(), 3);
@@ -553,6 +410,7 @@ fn batches_go_in_and_come_out_in_order_and_say_how_many() {
 
 #[test]
 fn a_batch_larger_than_the_queue_goes_through_it_whole() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = Queue::<String>::builder().max_bytes(96 << 10).build().unwrap();
     let items: Vec<String> = (0..2000).map(|i| format!("{i}{}", "x".repeat(i))).collect();
@@ -566,25 +424,8 @@ fn a_batch_larger_than_the_queue_goes_through_it_whole() {
 }
 
 #[test]
-fn a_batch_carries_descriptors() {
-    let _watchdog = watchdog(PATIENCE);
-    let queue = Queue::<(u8, Vec<OwnedFd>)>::new().unwrap();
-    let (mut end, fds) = writers(3);
-    let mut fds = fds.into_iter();
-    let items = [(0, vec![]), (1, fds.by_ref().take(2).collect()), (2, fds.collect())];
-    assert_eq!(queue.put_many(&items).unwrap(), 3);
-    drop(items);
-    let mut got = Vec::new();
-    while got.len() < 3 {
-        got.extend(queue.get_many(3).unwrap());
-    }
-    assert_eq!(got.iter().map(|(_, fds)| fds.len()).collect::<Vec<_>>(), [0, 2, 1]);
-    drop(got);
-    assert_eq!(end.read(&mut [0]).unwrap(), 0, "a descriptor is left");
-}
-
-#[test]
 fn an_item_of_a_batch_that_cannot_be_encoded_fails_it_before_any_is_in() {
+    let _turn = turn();
     struct Picky(bool);
     impl multiproc::Encode for Picky {
         fn encode(&self, encoder: &mut multiproc::Encoder<'_>) {
@@ -600,6 +441,7 @@ fn an_item_of_a_batch_that_cannot_be_encoded_fails_it_before_any_is_in() {
 
 #[test]
 fn any_number_of_pollers_wake_for_an_item_and_sleep_again_when_it_is_taken() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = Queue::<u32>::new().unwrap();
     let mut poll = os::Poll::of(queue.readiness().unwrap());
@@ -613,7 +455,7 @@ fn any_number_of_pollers_wake_for_an_item_and_sleep_again_when_it_is_taken() {
             })
         })
         .collect();
-    watchers.iter().for_each(|pid| wait_until_asleep(*pid));
+    watchers.iter().for_each(|pid| os::wait_until_asleep(*pid));
     queue.put(&1).unwrap();
     watchers.into_iter().for_each(join);
     assert!(poll.is_readable(0));
@@ -631,10 +473,11 @@ fn any_number_of_pollers_wake_for_an_item_and_sleep_again_when_it_is_taken() {
 
 #[test]
 fn a_poller_and_a_getter_wait_side_by_side() {
+    let _turn = turn();
     let _watchdog = watchdog(PATIENCE);
     let queue = Queue::<u32>::new().unwrap();
     let getter = os::fork(|| assert_eq!(queue.get().unwrap(), 1));
-    wait_until_asleep(getter);
+    os::wait_until_asleep(getter);
     let watcher = os::fork(|| {
         let mut poll = os::Poll::of(queue.readiness().unwrap());
         loop {
@@ -645,7 +488,7 @@ fn a_poller_and_a_getter_wait_side_by_side() {
             }
         }
     });
-    wait_until_asleep(watcher);
+    os::wait_until_asleep(watcher);
     queue.put(&1).unwrap();
     join(getter);
     queue.put(&2).unwrap();

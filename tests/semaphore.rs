@@ -214,6 +214,31 @@ fn sleepers_of_both_kinds_inherit_the_permit_of_a_killed_owner() {
 }
 
 #[test]
+fn sleepers_look_after_owners_where_the_system_cannot_watch_them() {
+    let _watchdog = watchdog(LONG);
+    const SYS_FUTEX_WAITV: libc::c_long = 449;
+    let semaphore = Semaphore::new(1).unwrap();
+    let owner = owner_of_a_permit(&semaphore);
+    let heirs: [fn(&Semaphore); 2] =
+        [|semaphore| semaphore.acquire().unwrap(), |semaphore| drop(semaphore.permit().unwrap())];
+    let heirs = heirs.map(|heir| {
+        os::fork(|| {
+            os::refuse_call(SYS_FUTEX_WAITV);
+            heir(&semaphore);
+            // Who took it without owning it gives it back too.
+            if semaphore.value() == 0 {
+                semaphore.release().unwrap();
+            }
+        })
+    });
+    heirs.into_iter().for_each(os::wait_until_asleep);
+    os::kill_and_reap(owner);
+    for heir in heirs {
+        assert_eq!(os::wait(heir), os::Status::Exited(0));
+    }
+}
+
+#[test]
 fn a_sleeper_is_told_of_an_owner_that_came_after_it_went_to_sleep() {
     let _watchdog = watchdog(LONG);
     let semaphore = Semaphore::new(0).unwrap();

@@ -269,3 +269,18 @@ fn a_scribbled_list_is_an_error() {
         }
     }
 }
+
+#[test]
+fn a_handle_is_as_long_whatever_the_list_holds() {
+    let (short, long) = (
+        ShareableList::new(&["x".into()]).unwrap(),
+        ShareableList::new(&vec!["many bytes".repeat(100).into(); 100]).unwrap(),
+    );
+    let encoded = multiproc::to_bytes(&short).unwrap();
+    assert_eq!(encoded.len(), multiproc::to_bytes(&long).unwrap().len());
+    let same: ShareableList = multiproc::from_bytes(&encoded).unwrap();
+    same.set(0, &7.into()).unwrap();
+    assert_eq!(short.get(0).unwrap(), 7.into());
+    drop(short);
+    assert!(is_errno(multiproc::from_bytes::<ShareableList>(&encoded), libc::ENOENT));
+}

@@ -5,26 +5,13 @@ mod support;
 use multiproc::{Error, Queue, SimpleQueue};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
-use support::os::{self, Status};
-use support::{in_child, watchdog};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+use support::os;
+use support::{in_child, join, turn, watchdog};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(20);
-
-/// Waits for a forked child and asserts that it ended well.
-fn join(pid: os::Pid) {
-    let status = os::wait_until(pid, Instant::now() + PATIENCE);
-    assert_eq!(status, Some(Status::Exited(0)), "{:?}", os::look(pid));
-}
-
-/// One test at a time: a fork must not find the library's locks held by another test's thread.
-static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
-fn turn() -> std::sync::MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
 
 #[test]
 fn it_is_empty_until_something_is_put_and_after_it_was_got() {
@@ -148,4 +135,49 @@ fn it_can_be_polled_and_sent() {
     other.put(&1).unwrap();
     assert!(poll.is_readable(-1));
     assert_eq!(queue.get().unwrap(), 1);
+}
+
+#[test]
+fn get_without_free_descriptors_fails_and_loses_nothing() {
+    let _turn = turn();
+    in_child(|| {
+        for len in [3, 200_000] {
+            let queue = SimpleQueue::<(Vec<u8>, Vec<OwnedFd>)>::new().unwrap();
+            let open = || OwnedFd::from(File::open("/dev/null").unwrap());
+            queue.put(&(vec![9; len], (0..100).map(|_| open()).collect())).unwrap();
+            queue.put(&(vec![8], vec![])).unwrap();
+            os::limit_descriptors(60);
+            for error in [queue.get(), queue.try_get(), queue.get_timeout(SHORT)] {
+                let error = error.unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+            }
+            assert!(!queue.is_empty().unwrap());
+            os::limit_descriptors(500);
+            let (bytes, fds) = queue.get().unwrap();
+            assert!(bytes == vec![9; len] && fds.len() == 100);
+            assert_eq!(queue.get().unwrap().0, [8]);
+        }
+    });
+}
+
+#[test]
+fn a_getter_that_is_killed_asleep_leaves_its_place_to_the_next() {
+    let _turn = turn();
+    in_child(|| {
+        let queue = SimpleQueue::<u32>::new().unwrap();
+        let getters: Vec<_> = (0..3)
+            .map(|_| {
+                let getter = os::fork(|| assert_eq!(queue.get().unwrap(), 1));
+                os::wait_until_asleep(getter);
+                getter
+            })
+            .collect();
+        // One that does not want to wait is not held up by those who do.
+        assert!(matches!(queue.try_get(), Err(Error::Empty)));
+        assert!(matches!(queue.get_timeout(SHORT), Err(Error::Empty)));
+        os::kill_and_reap(getters[0]);
+        os::kill_and_reap(getters[1]);
+        queue.put(&1).unwrap();
+        join(getters[2]);
+    });
 }

@@ -11,7 +11,6 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use support::os;
@@ -103,6 +102,23 @@ fn a_context_starts_by_its_own_method_whatever_the_program_chose() {
     });
 }
 
+/// How many siblings of each method, and with and without a lifeline.
+const SIBLINGS: usize = 5;
+
+fn start_siblings() {
+    for sibling in all_start_methods() {
+        for n in 0..2 * SIBLINGS {
+            let process = Process::new(sleep, ()).start_method(sibling).daemon(n % 2 == 0);
+            let process = process.stdin(multiproc::Stdio::Piped);
+            drop(process.start().unwrap());
+        }
+    }
+}
+
+fn end_siblings() {
+    multiproc::active_children().iter().for_each(|child| child.kill().unwrap());
+}
+
 #[test]
 fn spawned_and_served_children_have_the_descriptors_they_were_given_and_no_others() {
     alone(|| {
@@ -110,9 +126,7 @@ fn spawned_and_served_children_have_the_descriptors_they_were_given_and_no_other
         let (stray, _other) = pipe();
         let high = 100;
         os::replace(high, stray.as_fd());
-        for sibling in all_start_methods() {
-            Process::new(sleep, ()).start_method(sibling).daemon(true).start().unwrap();
-        }
+        start_siblings();
         for method in [StartMethod::Spawn, StartMethod::ForkServer] {
             for daemon in [false, true] {
                 let look = |_given: OwnedFd| descriptors();
@@ -129,27 +143,26 @@ fn spawned_and_served_children_have_the_descriptors_they_were_given_and_no_other
             }
         }
         os::close(high);
+        end_siblings();
     });
 }
 
 #[test]
-fn a_forked_child_has_its_parents_descriptors_and_a_socket_of_its_own() {
+fn a_forked_child_has_its_parents_descriptors_but_nothing_of_its_siblings() {
     alone(|| {
         let (stray, _other) = pipe();
         let stray = stray.as_raw_fd();
-        Process::new(sleep, ()).daemon(true).start().unwrap();
+        let before = descriptors();
+        start_siblings();
         for daemon in [false, true] {
-            let before = descriptors();
             let child = Process::new(descriptors, ()).start_method(StartMethod::Fork);
             let seen = child.daemon(daemon).start().unwrap().join().unwrap();
             assert_eq!(seen.get(&stray), before.get(&stray));
-            let sockets = |all: &BTreeMap<i32, String>| {
-                all.values().filter(|target| target.starts_with("socket:")).count()
-            };
-            // Own: a control socket and a lifeline. Gone: this process's control socket, and its ends
-            // of the sibling's control socket and lifeline.
-            assert_eq!(sockets(&seen) + 3, sockets(&before) + 1 + usize::from(daemon));
+            // Own: a control socket instead of this process's, and a lifeline. Of the siblings, whose
+            // handles are gone, and of the forkserver there is no socket, no pidfd and no pipe.
+            assert_eq!(seen.len(), before.len() + usize::from(daemon), "{seen:?} {before:?}");
         }
+        end_siblings();
     });
 }
 
@@ -319,179 +332,6 @@ fn hooks_run_in_every_forked_child_and_in_its_forked_children_in_order() {
 }
 
 #[test]
-fn the_preload_function_runs_once_in_the_server_and_its_work_is_every_childs() {
-    alone(|| {
-        multiproc::set_forkserver_preload(|| {
-            HOOKS.fetch_add(std::process::id(), Ordering::Relaxed);
-            multiproc::at_fork_child(|| {
-                HOOKS.fetch_add(1, Ordering::Relaxed);
-            });
-            print!("preloaded");
-        })
-        .unwrap();
-        let told = || HOOKS.load(Ordering::Relaxed);
-        let start =
-            || Process::new(told, ()).start_method(StartMethod::ForkServer).start().unwrap();
-        let first = start().join().unwrap();
-        assert_ne!(first, 0);
-        assert_eq!(start().join().unwrap(), first);
-    });
-}
-
-static PRELOADED: OnceLock<multiproc::Lock> = OnceLock::new();
-
-#[test]
-fn what_a_preload_function_prints_comes_once_and_a_lock_it_makes_is_one_for_all() {
-    alone(|| {
-        let work = || {
-            multiproc::set_forkserver_preload(|| {
-                PRELOADED.get_or_init(|| multiproc::Lock::new().unwrap());
-                print!("preloaded ");
-            })
-            .unwrap();
-            for _ in 0..3 {
-                let add = || {
-                    drop(PRELOADED.get().unwrap().acquire().unwrap());
-                    print!("child ");
-                };
-                let process = Process::new(add, ()).start_method(StartMethod::ForkServer);
-                process.start().unwrap().join().unwrap();
-            }
-        };
-        let process = Process::new(work, ()).stdout(multiproc::Stdio::Piped);
-        let mut child = process.start().unwrap();
-        let mut text = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        child.join().unwrap();
-        assert_eq!(text, "preloaded child child child ");
-    });
-}
-
-#[test]
-fn a_preload_function_that_panics_or_leaves_threads_is_an_error_of_every_start() {
-    alone(|| {
-        multiproc::set_forkserver_preload(|| panic!("no luck")).unwrap();
-        let start = || Process::new(|| (), ()).start_method(StartMethod::ForkServer).start();
-        for _ in 0..2 {
-            match start() {
-                Err(Error::Panicked { message, .. }) => assert_eq!(message, "no luck"),
-                other => panic!("{other:?}"),
-            }
-        }
-        multiproc::set_forkserver_preload(|| drop(std::thread::spawn(sleep))).unwrap();
-        let refused = start();
-        assert!(matches!(refused, Err(Error::ThreadsRunning)), "{refused:?}");
-    });
-}
-
-/// The forkserver's pid: the parent of its children.
-fn server() -> i32 {
-    let parent = std::os::unix::process::parent_id;
-    let child = Process::new(parent, ()).start_method(StartMethod::ForkServer).start().unwrap();
-    child.join().unwrap() as i32
-}
-
-#[test]
-fn a_killed_forkserver_is_started_again_and_its_children_tell_for_themselves() {
-    alone(|| {
-        let start = |code: u32| {
-            let work = |code: u32, gate: OwnedFd| {
-                let _ = File::from(gate).read(&mut [0]);
-                if code > 0 { multiproc::exit(code as i32) } else { "done".to_string() }
-            };
-            let (ours, theirs) = pipe();
-            let process = Process::new(work, (code, OwnedFd::from(theirs)));
-            (process.start_method(StartMethod::ForkServer).start().unwrap(), ours)
-        };
-        let first = server();
-        let (returns, gate) = start(0);
-        let (exits, gates) = (start(3), start(5));
-        os::signal(first, 9);
-        let second = server();
-        assert_ne!(first, second);
-        drop((gate, exits.1, gates.1));
-        // The result is the child's own word, and so is the code that goes with it.
-        assert_eq!(returns.wait().unwrap(), ExitStatus::Exited(0));
-        assert_eq!(returns.join().unwrap(), "done");
-        // Of the others nobody may know: Python's code for that, or the truth where the kernel tells.
-        for (child, code) in [(exits.0, 3), (gates.0, 5)] {
-            assert!([code, 255].contains(&child.wait().unwrap().to_number()));
-        }
-    });
-}
-
-#[test]
-fn a_forkserver_killed_at_any_moment_of_a_start_has_the_work_done_once() {
-    alone(|| {
-        let count = multiproc::Shared::new(AtomicU32::new(0)).unwrap();
-        let mut done = 0;
-        for round in 0..60u32 {
-            let pid = server();
-            let killer = std::thread::spawn(move || {
-                let wait = std::time::Instant::now();
-                while wait.elapsed() < Duration::from_micros(u64::from(round * 10)) {}
-                os::signal(pid, 9);
-            });
-            let work = |count: multiproc::Shared<AtomicU32>| count.fetch_add(1, Ordering::Relaxed);
-            let process =
-                Process::new(work, (count.clone(),)).start_method(StartMethod::ForkServer);
-            assert_eq!(process.start().unwrap().join().unwrap(), done);
-            done += 1;
-            killer.join().unwrap();
-            assert_eq!(count.load(Ordering::Relaxed), done, "round {round}");
-        }
-    });
-}
-
-#[test]
-fn a_forkserver_does_not_mind_what_is_sent_to_its_group() {
-    alone(|| {
-        let pid = server();
-        os::signal(pid, 2);
-        os::signal(pid, 15);
-        assert_eq!(server(), pid);
-        // Its children are not so: they do on a signal what their parent does.
-        let child = Process::new(sleep, ()).start_method(StartMethod::ForkServer).start().unwrap();
-        child.interrupt().unwrap();
-        assert_eq!(child.wait().unwrap(), ExitStatus::Killed(2));
-    });
-}
-
-#[test]
-fn a_forkserver_leaves_with_its_process_and_at_once() {
-    alone(|| {
-        let (mut reader, writer) = pipe();
-        let user = |end: OwnedFd| {
-            let hold = |_end: OwnedFd| ();
-            let child = Process::new(hold, (end,)).start_method(StartMethod::ForkServer);
-            child.start().unwrap().join().unwrap();
-            server()
-        };
-        let before = std::time::Instant::now();
-        let child = Process::new(user, (OwnedFd::from(writer),)).start().unwrap();
-        let mut pid = os::Orphan::of(child.join().unwrap());
-        assert!(pid.ends());
-        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-        // Well below the grace of those that do not leave by themselves.
-        assert!(before.elapsed() < Duration::from_secs(30));
-    });
-}
-
-#[test]
-fn a_served_child_works_where_its_parent_works_now() {
-    alone(|| {
-        server();
-        let place = std::env::temp_dir().canonicalize().unwrap();
-        std::env::set_current_dir(&place).unwrap();
-        for method in all_start_methods() {
-            let here = || std::env::current_dir().unwrap();
-            let child = Process::new(here, ()).start_method(method).start().unwrap();
-            assert_eq!(child.join().unwrap(), place, "{method}");
-        }
-    });
-}
-
-#[test]
 fn a_child_has_its_parents_signal_mask_and_dispositions() {
     alone(|| {
         os::block(10);
@@ -580,5 +420,128 @@ fn a_fork_among_threads_that_use_the_library_never_inherits_one_of_its_locks() {
             }
             stop.store(true, Ordering::Relaxed);
         });
+    });
+}
+
+#[test]
+fn a_start_leaves_the_callers_signal_mask_as_it_was() {
+    fn blocked() -> String {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        status.lines().find(|line| line.starts_with("SigBlk:")).unwrap().to_string()
+    }
+    alone(|| {
+        os::block(10);
+        let before = blocked();
+        for method in all_start_methods() {
+            let child = Process::new(blocked, ()).start_method(method).start().unwrap();
+            assert_eq!(blocked(), before, "{method}");
+            assert_eq!(child.join().unwrap(), before, "{method}");
+            // One that is refused does too.
+            let usual = os::limit_open_files(3);
+            let refused = Process::new(|| (), ()).start_method(method).start();
+            os::limit_open_files(usual);
+            assert!(refused.is_err());
+            assert_eq!(blocked(), before, "{method}");
+        }
+    });
+}
+
+#[test]
+fn a_broken_pipe_is_an_error_in_a_child_or_kills_it_as_its_parent() {
+    fn write() -> bool {
+        let (reader, mut writer) = pipe();
+        drop(reader);
+        writer.write_all(b"x").unwrap_err().kind() == std::io::ErrorKind::BrokenPipe
+    }
+    alone(|| {
+        let start = |method| Process::new(write, ()).start_method(method).start().unwrap();
+        // The forkserver is started meanwhile, and has nothing to do with it.
+        for kills in [false, true, false] {
+            if kills {
+                os::by_default(13)
+            } else {
+                os::ignore(13)
+            }
+            for method in all_start_methods() {
+                match start(method).join() {
+                    Ok(true) => assert!(!kills, "{method}"),
+                    Err(Error::Killed { signal: 13 }) => assert!(kills, "{method}"),
+                    other => panic!("{method}: {other:?}"),
+                }
+            }
+        }
+        // A handler of the parent's is not the child's; its program does not die of it either.
+        let _flag = os::SignalFlag::catch(13);
+        for method in all_start_methods() {
+            assert!(start(method).join().unwrap(), "{method}");
+        }
+    });
+}
+
+#[test]
+fn a_child_begins_in_a_thread_of_its_own() {
+    fn ids() -> (u32, String) {
+        let thread = std::fs::read_link("/proc/thread-self").unwrap();
+        (std::process::id(), thread.file_name().unwrap().to_str().unwrap().to_string())
+    }
+    alone(|| {
+        for method in all_start_methods() {
+            let (pid, thread) =
+                Process::new(ids, ()).start_method(method).start().unwrap().join().unwrap();
+            assert_eq!(thread, pid.to_string(), "{method}");
+            assert_ne!(thread, ids().1, "{method}");
+        }
+    });
+}
+
+#[test]
+fn what_a_forked_closure_captured_is_the_childs_and_let_go_by_the_parent() {
+    alone(|| {
+        let text = std::sync::Arc::new(String::from("captured"));
+        let copy = text.clone();
+        let child = Process::fork(move || copy.len()).unwrap();
+        assert_eq!(std::sync::Arc::strong_count(&text), 1);
+        assert_eq!(child.join().unwrap(), 8);
+    });
+}
+
+#[test]
+fn hooks_do_not_multiply_over_five_generations() {
+    fn generation(left: u32) -> Vec<u32> {
+        let mut seen = vec![HOOKS.load(Ordering::Relaxed)];
+        if left > 0 {
+            seen.extend(Process::fork(|| generation(left - 1)).unwrap().join().unwrap());
+        }
+        seen
+    }
+    alone(|| {
+        multiproc::at_fork_child(|| {
+            HOOKS.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(generation(5), [0, 1, 2, 3, 4, 5]);
+    });
+}
+
+#[test]
+fn a_child_hands_on_the_queue_it_was_given_and_has_a_pool_of_its_own() {
+    fn nest(depth: u32, by: u32, queue: multiproc::Queue<u32>) {
+        let method = all_start_methods()[by as usize];
+        if depth > 0 {
+            let process = Process::new(nest, (depth - 1, by, queue.clone()));
+            process.start_method(method).start().unwrap().join().unwrap();
+        }
+        if depth == 1 {
+            let pool = Context::new(method).pool().processes(1).build().unwrap();
+            assert_eq!(pool.map(|n: u32| n * n, 1..4).unwrap(), [1, 4, 9]);
+        }
+        queue.put(&depth).unwrap();
+    }
+    alone(|| {
+        for by in 0..3 {
+            let queue = multiproc::Queue::new().unwrap();
+            nest(2, by, queue.clone());
+            let seen = [(); 3].map(|()| queue.get().unwrap());
+            assert_eq!(seen, [0, 1, 2]);
+        }
     });
 }

@@ -378,6 +378,63 @@ fn more_than_a_thousand_descriptors_are_waited_for() {
     });
 }
 
+#[test]
+fn hundreds_of_things_of_every_kind_are_waited_for_together() {
+    let _turn = turn();
+    raise_limit();
+    const EACH: usize = 150;
+    let pipes: Vec<_> = (0..EACH).map(|_| pipe().unwrap()).collect();
+    let queues: Vec<_> = (0..EACH).map(|_| Queue::<u32>::new().unwrap()).collect();
+    let listeners: Vec<_> = (0..EACH).map(|_| Listener::bind("abstract:").unwrap()).collect();
+    let sockets: Vec<_> = (0..EACH).map(|_| UnixStream::pair().unwrap()).collect();
+    let ends = pipes.iter().map(|(end, _)| end as &dyn Waitable);
+    let mut things: Vec<_> = ends.chain(refs(&queues)).chain(refs(&listeners)).collect();
+    things.extend(sockets.iter().map(|(end, _)| end as &dyn Waitable));
+    assert!(wait(&things, ZERO).unwrap().is_empty());
+    let mut clients = Vec::new();
+    let mut expected = Vec::new();
+    for i in (0..EACH).step_by(7) {
+        pipes[i].1.send_bytes(b"x").unwrap();
+        queues[i].put(&1).unwrap();
+        clients.push(Client::connect(listeners[i].address()).unwrap());
+        (&sockets[i].1).write_all(b"x").unwrap();
+        expected.extend((0..4).map(|kind| kind * EACH + i));
+    }
+    expected.sort();
+    assert_eq!(wait(&things, None).unwrap(), expected);
+}
+
+#[test]
+fn one_that_is_always_ready_hides_nobody() {
+    let _turn = turn();
+    let (busy_left, busy) = pipe().unwrap();
+    let (quiet_left, quiet) = pipe().unwrap();
+    let queue = Queue::<u32>::new().unwrap();
+    (0..50).for_each(|_| busy_left.send_bytes(b"more").unwrap());
+    for round in 0..40 {
+        assert_eq!(wait(&[&busy, &quiet, &queue], None).unwrap(), [0]);
+        quiet_left.send_bytes(b"at last").unwrap();
+        queue.put(&round).unwrap();
+        assert_eq!(wait(&[&busy, &quiet, &queue], None).unwrap(), [0, 1, 2]);
+        busy.recv_bytes().unwrap();
+        quiet.recv_bytes().unwrap();
+        assert_eq!(queue.get().unwrap(), round);
+    }
+}
+
+#[test]
+fn those_that_have_ended_are_ready_together_and_stay_so() {
+    let _turn = turn();
+    let ends: Vec<Connection> = (0..10).map(|_| pipe().unwrap().0).collect();
+    let (_open, open) = pipe().unwrap();
+    let mut things = refs(&ends);
+    things.push(&open);
+    for _ in 0..2 {
+        assert_eq!(wait(&things, None).unwrap(), (0..10).collect::<Vec<_>>());
+        ends.iter().for_each(|end| assert!(matches!(end.recv_bytes(), Err(Error::Eof))));
+    }
+}
+
 #[allow(unsafe_code)]
 fn raise_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -152,3 +152,15 @@ pub fn wait_for(pid: libc::pid_t) {
     assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
     assert_eq!(status, 0, "the child failed");
 }
+
+/// Has the calling process run on one core alone, if one is given.
+#[allow(unsafe_code)]
+pub fn pin(core: Option<usize>) {
+    let Some(core) = core else { return };
+    // SAFETY: a set of processors is plain bits, of which all may be zero.
+    let mut set = unsafe { std::mem::zeroed::<libc::cpu_set_t>() };
+    // SAFETY: `set` is one such set.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    // SAFETY: the call reads `set`. A machine of one core refuses the second; the row is then unpinned.
+    unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) };
+}

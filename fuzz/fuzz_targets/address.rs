@@ -1,5 +1,5 @@
 //! Text from outside, read as an address:
-//! `cargo +nightly fuzz run address fuzz/corpus/address fuzz/seeds/address`.
+//! `mkdir -p fuzz/corpus/address; cargo +nightly fuzz run address fuzz/corpus/address fuzz/seeds/address`.
 #![no_main]
 
 #[path = "../../tests/hostile_peers/mod.rs"]

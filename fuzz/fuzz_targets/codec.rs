@@ -1,5 +1,5 @@
 //! Bytes from outside, decoded as every kind of value:
-//! `cargo +nightly fuzz run codec fuzz/corpus/codec fuzz/seeds/codec`.
+//! `mkdir -p fuzz/corpus/codec; cargo +nightly fuzz run codec fuzz/corpus/codec fuzz/seeds/codec`.
 #![no_main]
 
 #[path = "../../tests/codec/everything.rs"]

@@ -1,5 +1,5 @@
 //! Bytes from outside, received as messages in every way there is:
-//! `cargo +nightly fuzz run frames fuzz/corpus/frames fuzz/seeds/frames`.
+//! `mkdir -p fuzz/corpus/frames; cargo +nightly fuzz run frames fuzz/corpus/frames fuzz/seeds/frames`.
 #![no_main]
 
 #[path = "../../tests/hostile_peers/mod.rs"]

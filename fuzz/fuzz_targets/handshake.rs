@@ -1,5 +1,5 @@
 //! What a stranger sends in either half of the handshake: it is never believed:
-//! `cargo +nightly fuzz run handshake fuzz/corpus/handshake fuzz/seeds/handshake`.
+//! `mkdir -p fuzz/corpus/handshake; cargo +nightly fuzz run handshake fuzz/corpus/handshake fuzz/seeds/handshake`.
 #![no_main]
 
 #[path = "../../tests/hostile_peers/mod.rs"]

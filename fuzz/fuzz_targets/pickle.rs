@@ -1,5 +1,5 @@
 //! Bytes from outside, read as a pickle:
-//! `cargo +nightly fuzz run pickle fuzz/corpus/pickle fuzz/seeds/pickle`.
+//! `mkdir -p fuzz/corpus/pickle; cargo +nightly fuzz run pickle fuzz/corpus/pickle fuzz/seeds/pickle`.
 #![no_main]
 
 #[path = "../../tests/hostile_peers/mod.rs"]

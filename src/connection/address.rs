@@ -17,7 +17,8 @@ use std::str::FromStr;
 ///
 /// # Differences from Python
 /// Python tells the families apart by the shape of the value; an abstract name has a zero byte in front
-/// there, and is named without it here.
+/// there, and is named without it here. Instead of `arbitrary_address`, a listener chooses a free place
+/// itself when it is given `abstract:` or a port of 0. Windows' pipes are refused by their form.
 ///
 /// # Examples
 /// ```

@@ -1,9 +1,9 @@
 //! Descriptors that arrived, and which message each belongs to.
 //!
-//! The kernel hands a message's descriptors over with the first of its bytes, in one read that goes no
-//! further than the bytes they were sent with. It may begin earlier, though, with bytes that have none.
-//! So what is known of descriptors is the span of the stream that the read brought, and they belong to
-//! the first message in it that says it has some.
+//! The kernel hands descriptors over with the first of the bytes that one `sendmsg` sent along with them,
+//! in a read that goes no further than those bytes. It may begin earlier, with bytes of other calls that
+//! had none. So of all that a read brings, its last byte is sure to have come with the descriptors, and
+//! they belong to the message which that byte is part of: to no other one, whatever that says of itself.
 
 use crate::sys::limits::{Resource, soft_limit};
 use crate::{Error, Result};
@@ -25,6 +25,8 @@ fn most_held() -> usize {
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     batches: VecDeque<Batch>,
+    /// How many descriptors the batches have together.
+    held: usize,
     /// Where a read leaves its descriptors until it is [`note`](Self::note)d.
     incoming: Vec<OwnedFd>,
 }
@@ -32,9 +34,9 @@ pub(super) struct Arrivals {
 /// What one read brought.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Which bytes of the stream came with it.
-    pub(super) span: Range<u64>,
-    pub(super) fds: VecDeque<OwnedFd>,
+    /// The place in the stream of the last byte that came with it.
+    pub(super) at: u64,
+    pub(super) fds: Vec<OwnedFd>,
     /// Whether there were more, for which this process had no number free.
     pub(super) lost: bool,
 }
@@ -44,27 +46,23 @@ impl Arrivals {
         &mut self.incoming
     }
 
-    /// Files what [`incoming`](Self::incoming) holds under the bytes it came with.
+    /// Files what [`incoming`](Self::incoming) holds under the last of the bytes it came with.
     ///
     /// What is held for messages that are still on their way is at most half of what this process may
     /// open: no peer can keep it from opening files by a message that never ends. More is closed.
-    pub(super) fn note(&mut self, span: Range<u64>, mut lost: bool) {
-        if self.held() > FEW && self.held() > most_held() {
+    pub(super) fn note(&mut self, read: Range<u64>, mut lost: bool) {
+        if self.held > FEW && self.held > most_held() {
             lost |= !self.incoming.is_empty();
             self.incoming.clear();
         }
         if lost || !self.incoming.is_empty() {
-            let fds = self.incoming.drain(..).collect();
-            self.batches.push_back(Batch { span, fds, lost });
+            let (at, fds) = (read.end.saturating_sub(1), std::mem::take(&mut self.incoming));
+            self.push(Batch { at, fds, lost });
         }
     }
 
-    /// How many descriptors are waiting to be taken.
-    fn held(&self) -> usize {
-        self.batches.iter().map(|batch| batch.fds.len()).sum()
-    }
-
     pub(super) fn push(&mut self, batch: Batch) {
+        self.held += batch.fds.len();
         self.batches.push_back(batch);
     }
 
@@ -74,18 +72,18 @@ impl Arrivals {
 
     /// Takes the `count` descriptors of the message at `span`, and closes what it should not have had.
     pub(super) fn take(&mut self, span: &Range<u64>, count: usize) -> Result<Vec<OwnedFd>> {
+        let mut taken = Vec::new();
         if count == 0 && self.batches.is_empty() {
-            return Ok(Vec::new());
+            return Ok(taken);
         }
         self.discard_before(span.start);
-        let mut taken = Vec::new();
         let mut lost = false;
-        for batch in self.batches.iter_mut().take_while(|batch| batch.span.start < span.end) {
-            let wanted = (count - taken.len()).min(batch.fds.len());
-            taken.extend(batch.fds.drain(..wanted));
-            lost |= batch.lost && taken.len() < count;
+        while let Some(batch) = self.pop_before(span.end) {
+            lost |= batch.lost;
+            taken.extend(batch.fds);
         }
-        self.discard_before(span.end);
+        let came = taken.len();
+        taken.truncate(count);
         match taken.len() == count {
             true => Ok(taken),
             false if lost => {
@@ -93,17 +91,23 @@ impl Arrivals {
                 Err(Error::os("recvmsg(SCM_RIGHTS)")(source))
             }
             false => Err(Error::decode(format!(
-                "{count} descriptors announced where {} came with the message",
-                taken.len()
+                "{count} descriptors announced where {came} came with the message"
             ))),
         }
     }
 
-    /// Closes what came with bytes before `end`, and forgets what was taken wholly.
+    /// Closes what came with bytes before `end`.
     pub(super) fn discard_before(&mut self, end: u64) {
-        while self.batches.front().is_some_and(|first| first.span.end <= end) {
-            self.batches.pop_front();
+        while self.pop_before(end).is_some() {}
+    }
+
+    fn pop_before(&mut self, end: u64) -> Option<Batch> {
+        if self.batches.front()?.at >= end {
+            return None;
         }
+        let batch = self.batches.pop_front()?;
+        self.held -= batch.fds.len();
+        Some(batch)
     }
 }
 
@@ -122,10 +126,10 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_belong_to_the_message_that_says_so_within_one_read() {
+    fn descriptors_belong_to_the_message_with_the_last_byte_of_the_read() {
         let mut arrivals = arrivals(&[(0..20, 2, false)]);
-        assert_eq!(arrivals.take(&(0..8), 0).unwrap().len(), 0);
-        assert_eq!(arrivals.take(&(8..20), 2).unwrap().len(), 2);
+        assert!(matches!(arrivals.take(&(0..8), 2), Err(Error::Decode { .. })));
+        assert_eq!(arrivals.take(&(8..24), 2).unwrap().len(), 2);
         assert_eq!(arrivals.batches().len(), 0);
     }
 
@@ -134,6 +138,13 @@ mod tests {
         let mut arrivals = arrivals(&[(0..10, 1, false), (20..30, 1, false)]);
         assert!(matches!(arrivals.take(&(10..20), 1), Err(Error::Decode { .. })));
         assert_eq!(arrivals.take(&(20..30), 1).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_message_gathers_what_came_with_each_part_of_it_and_no_more_than_it_announced() {
+        let mut arrivals = arrivals(&[(0..11, 2, false), (11..12, 2, false), (12..30, 2, false)]);
+        assert_eq!(arrivals.take(&(10..30), 5).unwrap().len(), 5);
+        assert_eq!(arrivals.batches().len(), 0);
     }
 
     #[test]

@@ -251,6 +251,9 @@ fn new_message() -> Result<Vec<u8>> {
 /// * [`Error::MessageTooLong`]: it sent more than 256 bytes.
 /// * [`Error::Eof`], [`Error::Disconnected`], [`Error::TruncatedMessage`]: it is gone.
 ///
+/// # Differences from Python
+/// There is no choice of a digest: it is SHA-256, as Python's is unless something else is asked for.
+///
 /// # Examples
 /// ```
 /// let (left, right) = multiproc::pipe()?;
@@ -274,6 +277,17 @@ pub fn deliver_challenge(connection: &Connection, key: &[u8]) -> Result<()> {
 /// * [`Error::AuthenticationError`]: the peer holds another key, asks for a digest other than SHA-256, or
 ///   does not speak the handshake.
 /// * Otherwise as for [`deliver_challenge`].
+///
+/// # Examples
+/// ```
+/// let (left, right) = multiproc::pipe()?;
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| multiproc::deliver_challenge(&left, b"another key"));
+///     let refused = multiproc::answer_challenge(&right, b"secret");
+///     assert!(matches!(refused, Err(multiproc::Error::AuthenticationError { .. })));
+/// });
+/// # Ok::<(), multiproc::Error>(())
+/// ```
 pub fn answer_challenge(connection: &Connection, key: &[u8]) -> Result<()> {
     half(connection, key, Step::Answer)
 }

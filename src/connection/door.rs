@@ -94,8 +94,8 @@ impl Door {
     }
 
     fn meet(&mut self, socket: OwnedFd, listener: &Listener) {
-        let peer = match Peer::of(socket.as_fd()) {
-            Ok(peer) => peer,
+        let (socket, peer) = match Peer::met(socket) {
+            Ok(met) => met,
             Err(error) => return refuse(listener, Peer::default(), &error),
         };
         let options = listener.options();

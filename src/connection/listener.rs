@@ -42,9 +42,10 @@ const BACKLOG: u32 = 128;
 /// had sent before can be received, also when it was gone before it was accepted.
 ///
 /// # Differences from Python
-/// A client that fails the handshake makes no error of `accept`, which goes on to wait:
-/// [`refused`](Self::refused) counts them, and [`last_refusal`](Self::last_refusal) tells why. Python
-/// handles one client after the other, so that a silent one keeps all others out. A key may be empty.
+/// A client that fails the handshake is no error of `accept`, which Python's raises
+/// `AuthenticationError` for: here it goes on to wait for the next one. [`refused`](Self::refused) counts
+/// those clients, and [`last_refusal`](Self::last_refusal) tells who it was and why. Python handles one
+/// client after the other, so that a silent one keeps all others out. A key may be empty.
 /// [`bind`](Self::bind) wants an address; `abstract:` and `tcp:127.0.0.1:0` choose a free one.
 ///
 /// # Examples

@@ -84,9 +84,9 @@ impl Connection {
     /// * [`Error::TruncatedMessage`]: the stream ended inside a message.
     /// * [`Error::Disconnected`]: the peer at the other end of a TCP connection left without having
     ///   received all; what it sent may be lost too.
-    /// * [`Error::Decode`]: the message is no value of this type, or descriptors are missing from it;
-    ///   it was taken from the stream, and the next one can be received. After a header that
-    ///   means nothing none can.
+    /// * [`Error::Decode`]: the message is no value of this type, or was sent without the descriptors that
+    ///   it announces (those of another message are never taken for its own); it was taken from the
+    ///   stream, and the next one can be received. After a header that means nothing none can.
     /// * [`Error::Os`] (`recvmsg(SCM_RIGHTS)`, `EMFILE`): this process has no numbers free for the
     ///   message's descriptors. It was taken from the stream; those that did arrive were closed.
     /// * [`Error::InvalidArgument`]: the connection only sends.
@@ -315,6 +315,9 @@ impl Connection {
     /// * [`Error::BufferTooShort`]: the message is longer than the buffer; it comes with the error.
     /// * Otherwise as for [`recv_bytes`](Self::recv_bytes). The buffer may have been written to.
     ///
+    /// # Differences from Python
+    /// Python's offset is a slice here: `recv_bytes_into(&mut buffer[offset..])`.
+    ///
     /// # Examples
     /// ```
     /// let (left, right) = multiproc::pipe()?;
@@ -447,6 +450,10 @@ impl Connection {
     /// # Errors
     /// * [`Error::InvalidArgument`]: the connection only sends.
     /// * [`Error::Closed`]: nothing can be received any more.
+    ///
+    /// # Differences from Python
+    /// The timeout is always said: [`Duration::ZERO`] is Python's default, and `poll(None)` is
+    /// [`poll_forever`](Self::poll_forever).
     ///
     /// # Examples
     /// ```

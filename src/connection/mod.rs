@@ -29,6 +29,7 @@ pub use auth::{answer_challenge, deliver_challenge};
 pub use client::{Client, ClientBuilder};
 pub use listener::{Listener, ListenerBuilder, Refusal};
 pub use peer::{Credentials, Peer, Peers};
+pub(crate) use pickle::{Term, request_from_pickle};
 pub(crate) use place::{Bound, bind};
 use reader::Reader;
 use std::fmt;

@@ -4,7 +4,7 @@ use super::{Address, Connection};
 use crate::sys::{listen, socket};
 use crate::{Error, Result};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Who made the other end of a Unix socket, as the kernel saw it at that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,16 +29,39 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(super) fn of(socket: BorrowedFd<'_>) -> Result<Peer> {
-        if socket::is_unix(socket).map_err(Error::os("getsockopt(SO_DOMAIN)"))? {
-            let (pid, uid, gid) =
-                listen::peer_credentials(socket).map_err(Error::os("getsockopt(SO_PEERCRED)"))?;
-            return Ok(Peer { credentials: Some(Credentials { pid, uid, gid }), address: None });
+    fn of(socket: BorrowedFd<'_>) -> Result<Peer> {
+        if let Some(credentials) = Credentials::of(socket)? {
+            return Ok(Peer { credentials: Some(credentials), address: None });
         }
         let copy = socket.try_clone_to_owned().map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
+        Ok(Peer::over_network(&TcpStream::from(copy)))
+    }
+
+    /// The same of a socket that was just accepted, and the socket: no further descriptor is needed.
+    pub(super) fn met(socket: OwnedFd) -> Result<(OwnedFd, Peer)> {
+        if let Some(credentials) = Credentials::of(socket.as_fd())? {
+            return Ok((socket, Peer { credentials: Some(credentials), address: None }));
+        }
+        let socket = TcpStream::from(socket);
+        let peer = Peer::over_network(&socket);
+        Ok((socket.into(), peer))
+    }
+
+    fn over_network(socket: &TcpStream) -> Peer {
         // A client that is gone has no address any more.
-        let address = TcpStream::from(copy).peer_addr().ok().map(Address::from);
-        Ok(Peer { address, credentials: None })
+        Peer { address: socket.peer_addr().ok().map(Address::from), credentials: None }
+    }
+}
+
+impl Credentials {
+    /// Those of a Unix socket's peer; `None` for another socket.
+    fn of(socket: BorrowedFd<'_>) -> Result<Option<Credentials>> {
+        if !socket::is_unix(socket).map_err(Error::os("getsockopt(SO_DOMAIN)"))? {
+            return Ok(None);
+        }
+        let (pid, uid, gid) =
+            listen::peer_credentials(socket).map_err(Error::os("getsockopt(SO_PEERCRED)"))?;
+        Ok(Some(Credentials { pid, uid, gid }))
     }
 }
 

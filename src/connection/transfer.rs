@@ -99,8 +99,7 @@ fn encode_unread(reader: &Reader, encoder: &mut Encoder<'_>) {
     encoder.bytes(&bytes);
     encoder.len(arrivals.batches().len());
     for batch in arrivals.batches() {
-        encoder.bytes(&batch.span.start.saturating_sub(start).to_le_bytes());
-        encoder.bytes(&batch.span.end.saturating_sub(start).to_le_bytes());
+        encoder.bytes(&batch.at.saturating_sub(start).to_le_bytes());
         encoder.bytes(&[u8::from(batch.lost)]);
         encoder.len(batch.fds.len());
         for fd in &batch.fds {
@@ -114,13 +113,11 @@ fn decode_unread(decoder: &mut Decoder<'_>) -> Result<Reader> {
     let bytes = decoder.bytes(len)?.to_vec();
     let mut arrivals = Arrivals::default();
     for _ in 0..decoder.len()? {
-        let span = u64::from_le_bytes(decoder.array()?)..u64::from_le_bytes(decoder.array()?);
+        let at = u64::from_le_bytes(decoder.array()?);
         let [lost] = decoder.array()?;
-        let mut fds = std::collections::VecDeque::new();
-        for _ in 0..decoder.len()? {
-            fds.push_back(decoder.fd()?);
-        }
-        arrivals.push(Batch { span, fds, lost: lost != 0 });
+        let count = decoder.len()?;
+        let fds = (0..count).map(|_| decoder.fd()).collect::<Result<_>>()?;
+        arrivals.push(Batch { at, fds, lost: lost != 0 });
     }
     Ok(Reader::with(bytes, arrivals))
 }

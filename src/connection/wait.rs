@@ -2,7 +2,7 @@
 
 use super::Connection;
 use crate::process::Child;
-use crate::queue::{JoinableQueue, Queue, Receiver, SimpleQueue};
+use crate::queue::{JoinableQueue, Queue, Receiver, Sender, SimpleQueue};
 use crate::sys::poll::{self, PollFd};
 use crate::sys::time::Deadline;
 use crate::{Error, Result};
@@ -249,6 +249,18 @@ impl<T> Waitable for Receiver<T> {
 
     fn is_ready(&self) -> Result<bool> {
         Ok(self.queue().is_ready()? || self.queue().ring().has_lost_its_senders()?)
+    }
+}
+
+/// Ready when no receiver is left.
+impl<T> Waitable for Sender<T> {
+    fn watch(&self, watch: &mut Watch) -> Result<()> {
+        watch.readable(self.hang_up());
+        Ok(())
+    }
+
+    fn is_ready(&self) -> Result<bool> {
+        self.is_disconnected()
     }
 }
 

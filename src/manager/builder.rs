@@ -133,6 +133,53 @@ impl ManagerBuilder {
         self
     }
 
+    /// Whether CPython programs may be clients too, by `BaseManager.connect`. By default not.
+    ///
+    /// They make and use lists, dicts, sets, namespaces, queues, events, locks, semaphores, conditions,
+    /// barriers, values and arrays under the names that a `SyncManager` has for them, and what was
+    /// [registered](Self::register) under a name. Of those that they can use, the type parameters are
+    /// [`Object`](crate::Object). Arguments and results are plain data; a `slice` is an argument too.
+    ///
+    /// # If a process dies
+    /// Each thread of a Python program is a client of its own: when it ends it gives back the locks that
+    /// it holds, and its waiting calls are withdrawn. The references of a Python program that was killed
+    /// stay, for nothing in the protocol tells whose they were.
+    ///
+    /// # Differences from Python
+    /// A client cannot shut the server down. Functions, proxies and other instances of classes cannot be
+    /// arguments. `True`, `1` and `1.0` are three keys.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use multiproc::{Manager, Object};
+    /// use multiproc::manager::Queue;
+    ///
+    /// let manager = Manager::builder()
+    ///     .address("tcp:127.0.0.1:4000")
+    ///     .authkey("key")
+    ///     .python(true)
+    ///     .register("jobs", Queue::<Object>::unbounded)
+    ///     .start()?;
+    /// // In Python:
+    /// //   class Jobs(BaseManager): pass
+    /// //   Jobs.register('jobs')
+    /// //   manager = Jobs(('127.0.0.1', 4000), b'key')
+    /// //   manager.connect()
+    /// //   manager.jobs().put('from Python')
+    /// # Ok::<(), multiproc::Error>(())
+    /// ```
+    pub fn python(mut self, allowed: bool) -> ManagerBuilder {
+        self.limits.python = allowed;
+        self
+    }
+
+    /// Whether clients may prove that they hold the key by MD5, which is all that CPython before 3.12 can.
+    /// By default not.
+    pub fn legacy_md5(mut self, allowed: bool) -> ManagerBuilder {
+        self.limits.legacy_md5 = allowed;
+        self
+    }
+
     /// Calls `f` with `arguments`, a tuple, in the server before it serves. If it panics, the start fails.
     pub fn initializer<F, A>(mut self, f: F, arguments: A) -> ManagerBuilder
     where

@@ -22,6 +22,8 @@ pub(super) struct Link {
     socket: OwnedFd,
     inbox: Inbox,
     outbox: Outbox,
+    /// How many replies have not been read.
+    due: usize,
 }
 
 /// This process's session with a server.
@@ -185,7 +187,7 @@ impl Link {
     /// Connects and greets.
     fn open(place: &Place, secret: [u8; 16]) -> Result<(Link, Welcome)> {
         let socket = place.dial()?;
-        let mut link = Link { socket, inbox: Inbox::default(), outbox: Outbox::default() };
+        let mut link = Link { socket, inbox: Inbox::default(), outbox: Outbox::default(), due: 1 };
         link.outbox.push(|out| out.bytes.extend(Greeting { secret }.to_frame()));
         link.flush()?;
         let welcome = link.receive::<Welcome>()??;
@@ -201,6 +203,7 @@ impl Link {
     ) -> Result<()> {
         client.push_garbage(self);
         let before = self.outbox.len();
+        let request = Request { caught_up: self.due == 0, ..request };
         self.outbox.push(|out| {
             let (start, fds) = (out.bytes.len(), out.fds.len());
             protocol::push_request(out, request, arguments)?;
@@ -213,6 +216,7 @@ impl Link {
             Ok(())
         })?;
         debug_assert!(self.outbox.len() > before);
+        self.due += usize::from(!request.no_reply);
         Ok(())
     }
 
@@ -232,6 +236,7 @@ impl Link {
             if let Some(frame) = self.inbox.frame(usize::MAX)? {
                 let (_, fds, _) = protocol::parse_reply(self.inbox.body(frame.clone()))?;
                 let mut fds = self.inbox.take_fds(fds)?;
+                self.due = self.due.saturating_sub(1);
                 let (is_value, _, rest) = protocol::parse_reply(self.inbox.body(frame))?;
                 let mut decoder = crate::Decoder::new(rest, &mut fds);
                 return Ok(protocol::decode_rest(is_value, &mut decoder));
@@ -246,6 +251,7 @@ impl Link {
             if let Some(frame) = self.inbox.frame(usize::MAX)? {
                 let (is_value, fds, rest) = protocol::parse_reply(self.inbox.body(frame))?;
                 let bytes = rest.to_vec();
+                self.due = self.due.saturating_sub(1);
                 return Ok((is_value, Payload { bytes, fds: self.inbox.take_fds(fds)? }));
             }
             self.fill()?;
@@ -254,7 +260,7 @@ impl Link {
 
     fn fill(&mut self) -> Result<()> {
         match self.inbox.fill(self.socket.as_fd(), false)? {
-            Filled::End => Err(Error::Disconnected),
+            Filled::End | Filled::Lost => Err(Error::Disconnected),
             Filled::Some | Filled::Nothing => Ok(()),
         }
     }

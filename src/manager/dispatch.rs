@@ -2,7 +2,8 @@
 
 use super::home::{Home, Note};
 use super::protocol::{self, Greeting, Kind, Request, Welcome};
-use super::served::{Call, Outcome, Ticket};
+use super::python;
+use super::served::{Answer, Call, Outcome, Ticket};
 use super::server::{Parked, Server, Timer};
 use super::session::{Channel, Session};
 use crate::codec::Payload;
@@ -17,9 +18,19 @@ use std::rc::Rc;
 impl Server {
     /// Serves one frame. An error ends the channel; those of requests are replies.
     pub(super) fn serve(&mut self, channel: &mut Channel, frame: Range<usize>) -> Result<()> {
+        let is_python = match channel.session {
+            Some(_) => channel.python.is_some(),
+            None => python::is_request(channel.inbox.body(frame.clone())),
+        };
+        if is_python {
+            return self.serve_python(channel, frame);
+        }
         let Some(session) = channel.session else { return self.greet(channel, frame) };
-        let Channel { inbox, outbox, failure, parked, key, .. } = channel;
-        let (request, _) = Request::parse(inbox.body(frame.clone()))?;
+        let (request, _) = Request::parse(channel.inbox.body(frame.clone()))?;
+        if request.caught_up {
+            self.settle_lent(channel, true);
+        }
+        let Channel { inbox, outbox, failure, parked, key, lent, .. } = channel;
         let fds = inbox.take_fds(request.fds)?;
         let arguments = &inbox.body(frame)[protocol::REQUEST..];
         self.home.session.set(session);
@@ -35,6 +46,10 @@ impl Server {
             });
             if let Err(error) = outcome {
                 failure.get_or_insert(error);
+            }
+            if let Some((ticket, entry)) = self.lent.take() {
+                // Nobody wants to see it.
+                self.settle_one(ticket, &entry, true);
             }
         } else if request.kind == Kind::Sync {
             let failure = failure.take();
@@ -62,6 +77,7 @@ impl Server {
                 *parked = Some(ticket);
                 self.park(ticket, Parked { channel: *key, ..waiting });
             }
+            lent.extend(self.lent.take());
         }
         self.home.session.set(0);
         self.deliver();
@@ -137,7 +153,7 @@ impl Server {
     }
 
     /// Runs a method of an object.
-    fn call(
+    pub(super) fn call(
         &mut self,
         session: u64,
         request: Request,
@@ -163,6 +179,10 @@ impl Server {
         served??;
         match outcome {
             Outcome::Answered => Ok(None),
+            Outcome::Lent(ticket) => {
+                self.lent = Some((ticket, entry));
+                Ok(None)
+            }
             Outcome::Open => protocol::push_value(out, &()).map(|()| None),
             Outcome::Parked(ticket, deadline) => {
                 let deadline = deadline.instant();
@@ -172,7 +192,7 @@ impl Server {
         }
     }
 
-    fn park(&mut self, ticket: Ticket, parked: Parked) {
+    pub(super) fn park(&mut self, ticket: Ticket, parked: Parked) {
         if let Some(deadline) = parked.deadline {
             self.timers.insert((deadline, Timer::Ticket(ticket)));
         }
@@ -192,16 +212,35 @@ impl Server {
     /// Sends the answers of calls that waited.
     pub(super) fn deliver(&mut self) {
         let inside = std::mem::take(&mut *self.home.answers.borrow_mut());
-        let answers = std::mem::take(&mut self.waits.answers);
-        for (ticket, payload) in answers.into_iter().chain(inside) {
-            let Some(parked) = self.unpark(ticket) else { continue };
-            let Some(channel) = self.channels.get_mut(&parked.channel) else { continue };
-            channel.parked = None;
-            channel.outbox.push(|out| {
-                out.bytes.extend(payload.bytes);
-                out.fds.extend(payload.fds);
-            });
-            self.woken.push(parked.channel);
+        self.waits.answers.extend(inside);
+        while !self.waits.answers.is_empty() {
+            for answer in std::mem::take(&mut self.waits.answers) {
+                self.deliver_one(answer);
+            }
+        }
+    }
+
+    fn deliver_one(&mut self, answer: Answer) {
+        let Answer { ticket, payload, lent } = answer;
+        let Some(parked) = self.unpark(ticket) else { return };
+        match self.channels.get_mut(&parked.channel) {
+            // Nobody is there to have it.
+            None if lent => self.settle_one(ticket, &parked.entry, false),
+            None => {}
+            Some(channel) => {
+                channel.parked = None;
+                if lent {
+                    channel.lent.push((ticket, parked.entry));
+                }
+                channel.outbox.push(|out| match channel.python {
+                    Some(shape) => python::push(out, &shape.reply(payload)),
+                    None => {
+                        out.bytes.extend(payload.bytes);
+                        out.fds.extend(payload.fds);
+                    }
+                });
+                self.woken.push(parked.channel);
+            }
         }
     }
 
@@ -238,7 +277,7 @@ impl Server {
         }
     }
 
-    fn session(&mut self, number: u64) -> Result<&mut Session> {
+    pub(super) fn session(&mut self, number: u64) -> Result<&mut Session> {
         self.sessions.get_mut(&number).ok_or(Error::Closed)
     }
 
@@ -249,7 +288,8 @@ impl Server {
             Some(number) => *number,
             None => {
                 let number = sys::random::u64().map_err(Error::os("getrandom"))? | 1;
-                self.sessions.insert(number, Session { secret, ..Session::default() });
+                self.sessions
+                    .insert(number, Session { secret: Some(secret), ..Session::default() });
                 self.secrets.insert(secret, number);
                 number
             }
@@ -265,16 +305,20 @@ impl Server {
     }
 
     /// The object of a name: the one there is, or a new one.
-    fn named(&mut self, name: &str) -> Result<u64> {
+    pub(super) fn named(&mut self, name: &str) -> Result<u64> {
         let home = Rc::clone(&self.home);
         self.names.object(name, &home)
     }
 
     /// What there is, in CPython's form.
-    fn describe(&self) -> String {
-        let (sessions, channels) = (self.secrets.len(), self.channels.len() + 1);
+    pub(super) fn describe(&self) -> String {
+        let sessions = self.sessions.values().filter(|session| session.channels > 0).count();
+        let channels = self.channels.len() + 1;
         let parked = self.parked.len();
-        let mut lines = vec![format!("sessions={sessions} channels={channels} parked={parked}")];
+        let strangers = self.strangers.len();
+        let mut lines = vec![format!(
+            "sessions={sessions} channels={channels} strangers={strangers} parked={parked}"
+        )];
         for (id, entry) in self.home.objects.borrow().iter() {
             let mut line = String::new();
             let _ = write!(line, "  {id:016x}:       refcount={}", entry.references.get());

@@ -22,8 +22,10 @@ pub(super) enum Filled {
     Some,
     /// Nothing is there now.
     Nothing,
-    /// The other side is gone.
+    /// The other side is gone, in good order.
     End,
+    /// The other side is gone, and has left unread what was sent to it; or its network is.
+    Lost,
 }
 
 /// What has arrived and was not consumed.
@@ -48,7 +50,7 @@ impl Inbox {
             Ok(_) => Ok(Filled::Some),
             Err(error) => match error.raw_os_error() {
                 Some(sys::EAGAIN) if dont_wait => Ok(Filled::Nothing),
-                Some(sys::ECONNRESET | sys::ETIMEDOUT) => Ok(Filled::End),
+                Some(sys::ECONNRESET | sys::ETIMEDOUT) => Ok(Filled::Lost),
                 _ => Err(Error::os("recvmsg")(error)),
             },
         }

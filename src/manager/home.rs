@@ -2,7 +2,7 @@
 
 use super::place::Place;
 use super::protocol;
-use super::served::{Call, Outcome, Served, Ticket, Waits};
+use super::served::{Answer, Call, Outcome, Served, Waits};
 use super::types::ById;
 use crate::codec::Payload;
 use crate::process::panics;
@@ -72,7 +72,7 @@ pub(super) struct Home {
     /// Whose request is being served.
     pub(super) session: Cell<u64>,
     /// Answers to waiting calls that calls from inside have brought about.
-    pub(super) answers: RefCell<Vec<(Ticket, Payload)>>,
+    pub(super) answers: RefCell<Vec<Answer>>,
 }
 
 impl Home {
@@ -163,7 +163,7 @@ impl Home {
     pub(super) fn call(&self, id: u64, method: u64, arguments: &mut Payload) -> Result<Payload> {
         let entry = self.find(id)?;
         let mut object = entry.object.try_borrow_mut().map_err(|_| Error::Deadlock)?;
-        let (mut reply, mut waits) = (Payload::default(), Waits::new(0));
+        let (mut reply, mut waits) = (Payload::default(), Waits::new(0, None));
         let mut call = Call {
             method,
             arguments: Decoder::new(&arguments.bytes, &mut arguments.fds),
@@ -173,8 +173,10 @@ impl Home {
             outcome: Outcome::Open,
         };
         object.serve(&mut call)?;
-        if call.outcome == Outcome::Open {
-            protocol::push_value(&mut reply, &())?;
+        match call.outcome {
+            Outcome::Open => protocol::push_value(&mut reply, &())?,
+            Outcome::Lent(ticket) => object.settled(ticket, true, &mut waits),
+            Outcome::Answered | Outcome::Parked(..) => {}
         }
         self.answers.borrow_mut().append(&mut waits.answers);
         Ok(reply)
@@ -202,14 +204,38 @@ where
     R: Served,
 {
     fn run(decoder: &mut Decoder<'_>, _: &mut Payload) -> Result<()> {
-        let arguments = A::decode(decoder)?;
-        if decoder.remaining() > 0 {
-            return Err(Error::decode("bytes are left over"));
-        }
-        let object = instance::<F>().call(arguments);
-        MADE.with(|made| made.replace(Some(Box::new(object))));
+        made(instance::<F>().call(whole(decoder)?));
         Ok(())
     }
+}
+
+/// The entry of making an object by `F`, which may fail, from arguments `A`.
+pub(super) struct TryMake<F, A, R, E>(PhantomData<(F, A, R, E)>);
+
+impl<F, A, R, E> Run for TryMake<F, A, R, E>
+where
+    F: Target<A, Result<R, E>>,
+    A: Decode + 'static,
+    R: Served,
+    E: Into<Error> + 'static,
+{
+    fn run(decoder: &mut Decoder<'_>, _: &mut Payload) -> Result<()> {
+        made(instance::<F>().call(whole(decoder)?).map_err(Into::into)?);
+        Ok(())
+    }
+}
+
+/// The arguments, and nothing behind them.
+fn whole<A: Decode>(decoder: &mut Decoder<'_>) -> Result<A> {
+    let arguments = A::decode(decoder)?;
+    if decoder.remaining() > 0 {
+        return Err(Error::decode("bytes are left over"));
+    }
+    Ok(arguments)
+}
+
+fn made(object: impl Served) {
+    MADE.with(|made| made.replace(Some(Box::new(object))));
 }
 
 /// The entry of calling `F` on an object `O` with an argument.

@@ -241,6 +241,15 @@ macro_rules! __managed {
             $crate::manager::Waiting::call_ended(self, ticket, timed_out, waits);
         }
 
+        fn settled(
+            &mut self,
+            ticket: $crate::manager::Ticket,
+            received: bool,
+            waits: &mut $crate::manager::Waits,
+        ) {
+            $crate::manager::Waiting::lending_ended(self, ticket, received, waits);
+        }
+
         fn session_ended(&mut self, session: u64, waits: &mut $crate::manager::Waits) {
             $crate::manager::Waiting::holder_ended(self, session, waits);
         }

@@ -22,7 +22,7 @@
 //! | bytes | request | | bytes | reply |
 //! |---|---|---|---|---|
 //! | 1 | kind, see below | | 1 | 0: a value follows; 1: an error does |
-//! | 1 | 1: no reply is wanted; else 0 | | 1 | 0 |
+//! | 1 | flags, see below | | 1 | 0 |
 //! | 2 | number of descriptors | | 2 | number of descriptors |
 //! | 4 | 0 | | 4 | 0 |
 //! | 8 | object | | | the value, or an [`Error`], encoded |
@@ -30,7 +30,8 @@
 //! | | arguments, encoded | | | |
 //!
 //! Requests of one connection are served in order, each after the reply to the one before, and replies
-//! come in that order; a client need not wait for one before it sends the next request. Descriptors
+//! come in that order; a client need not wait for one before it sends the next request. Flag 1: no reply
+//! is wanted. Flag 2: all replies to earlier requests of this connection were read. Descriptors
 //! travel (by `SCM_RIGHTS`, on Unix sockets) with the first byte of their frame.
 //!
 //! | kind | what it does | arguments | value |
@@ -46,6 +47,19 @@
 //! | 9 | asks for the first error of requests that wanted no reply | | |
 //! | 10 | runs a function of the program on an object | the function, its arguments | the function's |
 
+//!
+//! A server that lets Python programs in also takes what CPython's managers take, in their pickles: a
+//! connection whose first frame begins with a pickle's first byte (0x80) is such a program's.
+//!
+//! # When a getter is gone
+//!
+//! An item of a queue stays with the server until it is known that the getter has read the reply: by flag
+//! 2 of a later request, or by the end of its connection. A socket that is closed with something unread
+//! tells its peer so (`ECONNRESET`), and what was sent to a closed one is refused; the item then goes back
+//! to the front. So a killed getter loses an item only if its own kernel had handed it over before: as
+//! for a [`Queue`](crate::Queue), from that moment it was the getter's. A client that reads replies by
+//! itself, at once with others' (a pipeline), and is gone with some unread, gives all of them back.
+
 mod builder;
 mod client;
 mod dispatch;
@@ -53,6 +67,7 @@ mod frames;
 mod home;
 mod managed;
 mod objects;
+mod outside;
 mod pipeline;
 mod place;
 mod protocol;
@@ -76,7 +91,7 @@ use crate::process::Child;
 use crate::process::target::{EntryPoint, Target};
 use crate::{Address, Connection, Decode, Encode, Error, ExitStatus, Result, sys};
 use client::Client;
-use home::{Home, Make};
+use home::{Home, Make, TryMake};
 use place::Place;
 use protocol::{Kind, Request};
 use std::fmt;
@@ -198,6 +213,25 @@ impl Manager {
     {
         let _ = f;
         let entry = EntryPoint::of::<Make<F, A, R>>().locate()?;
+        let client = self.client()?;
+        let id = client.exchange(Request::new(Kind::Create, 0), &(entry, arguments))?;
+        Ok(R::Proxy::from_handle(Handle::of_client(client, id)))
+    }
+
+    /// As [`create`](Self::create), of a function that may fail: its error is the call's.
+    ///
+    /// # Errors
+    /// * The function's, by `Into<Error>`.
+    /// * As [`create`](Self::create).
+    pub fn try_create<F, A, R, E>(&self, f: F, arguments: A) -> Result<R::Proxy>
+    where
+        F: Target<A, std::result::Result<R, E>>,
+        A: Encode + Decode + 'static,
+        R: Managed,
+        E: Into<Error> + 'static,
+    {
+        let _ = f;
+        let entry = EntryPoint::of::<TryMake<F, A, R, E>>().locate()?;
         let client = self.client()?;
         let id = client.exchange(Request::new(Kind::Create, 0), &(entry, arguments))?;
         Ok(R::Proxy::from_handle(Handle::of_client(client, id)))

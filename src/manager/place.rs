@@ -63,7 +63,7 @@ impl Door {
 
     /// Who has connected; none if nobody waits. The kernel says whose process it is, on a Unix socket:
     /// other users do not get as far as the handshake.
-    pub(super) fn accept(&self, key: &Key) -> io::Result<Option<Stranger>> {
+    pub(super) fn accept(&self, secret: &Secret) -> io::Result<Option<Stranger>> {
         loop {
             let socket = match listen::accept(self.0.socket.as_fd()) {
                 Ok(socket) => socket,
@@ -71,14 +71,14 @@ impl Door {
                 Err(error) if listen::is_clients_fault(error.raw_os_error()) => continue,
                 Err(error) => return Err(error),
             };
-            if let Some(stranger) = self.receive(socket, key) {
+            if let Some(stranger) = self.receive(socket, secret) {
                 return Ok(Some(stranger));
             }
         }
     }
 
     /// A client that may come as far as the handshake.
-    fn receive(&self, socket: OwnedFd, key: &Key) -> Option<Stranger> {
+    fn receive(&self, socket: OwnedFd, secret: &Secret) -> Option<Stranger> {
         let connection = if let Address::Tcp { .. } = self.0.address {
             let stream = TcpStream::from(socket);
             stream.set_nodelay(true).ok()?;
@@ -88,8 +88,7 @@ impl Door {
             Connection::from(UnixStream::from(socket))
         };
         let allowed = connection.peer().is_ok_and(|peer| Peers::SameUser.allow(&peer));
-        let secret = Secret { key: key.clone(), legacy_md5: false };
-        allowed.then(|| Stranger { connection, handshake: Handshake::accepting(secret) })
+        allowed.then(|| Stranger { connection, handshake: Handshake::accepting(secret.clone()) })
     }
 }
 

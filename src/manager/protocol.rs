@@ -21,6 +21,8 @@ pub(super) const STRANGERS_MOST: usize = 256;
 
 /// A request's flag: whoever sent it does not wait, and no reply is sent.
 pub(super) const NO_REPLY: u8 = 1;
+/// A request's flag: the replies to all requests before it, on this connection, were read.
+pub(super) const CAUGHT_UP: u8 = 2;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,7 @@ impl Kind {
 pub(super) struct Request {
     pub(super) kind: Kind,
     pub(super) no_reply: bool,
+    pub(super) caught_up: bool,
     /// How many descriptors came with it.
     pub(super) fds: u16,
     /// The object, where there is one.
@@ -72,7 +75,7 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn new(kind: Kind, object: u64) -> Request {
-        Request { kind, no_reply: false, fds: 0, object, method: 0 }
+        Request { kind, no_reply: false, caught_up: false, fds: 0, object, method: 0 }
     }
 
     /// Reads the fixed part, and gives the arguments.
@@ -85,6 +88,7 @@ impl Request {
         let request = Request {
             kind,
             no_reply: head[1] & NO_REPLY != 0,
+            caught_up: head[1] & CAUGHT_UP != 0,
             fds: u16::from_le_bytes([head[2], head[3]]),
             object: number(&head[8..16]),
             method: number(&head[16..24]),
@@ -94,7 +98,8 @@ impl Request {
 
     fn write(self, place: &mut [u8]) {
         place[0] = self.kind as u8;
-        place[1] = if self.no_reply { NO_REPLY } else { 0 };
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        place[1] = flag(self.no_reply, NO_REPLY) | flag(self.caught_up, CAUGHT_UP);
         place[2..4].copy_from_slice(&self.fds.to_le_bytes());
         place[4..8].fill(0);
         place[8..16].copy_from_slice(&self.object.to_le_bytes());
@@ -257,6 +262,7 @@ mod tests {
         let request = Request {
             method: method_number("get"),
             no_reply: true,
+            caught_up: true,
             ..Request::new(Kind::Call, 0x0102_0304_0506_0708)
         };
         push_request(&mut out, request, &7u8).unwrap();

@@ -8,7 +8,7 @@ use super::served::{Managed, Served};
 use crate::codec::Payload;
 use crate::connection::Key;
 use crate::process::target::EntryPoint;
-use crate::{Address, Decode, Decoder, Encode, Encoder, Result};
+use crate::{Address, Decode, Decoder, Encode, Encoder, Error, Result};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -76,6 +76,14 @@ impl Handle {
     /// The server that this thread runs, if the object is in it.
     pub(super) fn home(&self) -> Option<std::rc::Rc<Home>> {
         Home::here(self.0.place.server)
+    }
+
+    /// Shows the object to `look`, in its own server.
+    pub(super) fn visit<R>(&self, look: impl FnOnce(&dyn std::any::Any) -> R) -> Result<R> {
+        let home = self.home().ok_or_else(|| Error::invalid("an object of another manager"))?;
+        let entry = home.find(self.id())?;
+        let mut object = entry.object.try_borrow_mut().map_err(|_| Error::Deadlock)?;
+        Ok(look(object.as_any()))
     }
 
     /// This process's session with the server, in which the object is referred to.

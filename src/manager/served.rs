@@ -1,11 +1,13 @@
 //! What an object in a server is to the server, and a call to the object.
 
+use super::outside::Outside;
 use super::protocol;
 use super::proxy::Proxy;
 use crate::codec::Payload;
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Error, Result};
 use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An object that a manager's server holds.
@@ -34,6 +36,12 @@ pub trait Served: 'static {
         let _ = (ticket, timed_out, waits);
     }
 
+    /// What was lent by the answer to a call was received, or never will be.
+    #[doc(hidden)]
+    fn settled(&mut self, ticket: Ticket, received: bool, waits: &mut Waits) {
+        let _ = (ticket, received, waits);
+    }
+
     /// A client that held something of the object is gone.
     #[doc(hidden)]
     fn session_ended(&mut self, session: u64, waits: &mut Waits) {
@@ -46,6 +54,11 @@ pub trait Served: 'static {
 pub trait Waiting {
     /// As [`Served::withdraw`].
     fn call_ended(&mut self, ticket: Ticket, timed_out: bool, waits: &mut Waits);
+
+    /// As [`Served::settled`].
+    fn lending_ended(&mut self, ticket: Ticket, received: bool, waits: &mut Waits) {
+        let _ = (ticket, received, waits);
+    }
 
     /// As [`Served::session_ended`].
     fn holder_ended(&mut self, session: u64, waits: &mut Waits) {
@@ -86,6 +99,8 @@ pub(super) enum Outcome {
     /// Neither answered nor parked.
     Open,
     Answered,
+    /// Answered with something that is the object's until the client has it.
+    Lent(Ticket),
     Parked(Ticket, Deadline),
 }
 
@@ -111,6 +126,14 @@ impl Call<'_> {
         Ok(())
     }
 
+    /// Answers the call with something that stays the object's: it is [settled](Served::settled) later.
+    pub(super) fn lend<R: Encode + ?Sized>(&mut self, value: &R) -> Result<Ticket> {
+        protocol::push_value(self.reply, value)?;
+        let ticket = self.waits.number();
+        self.outcome = Outcome::Lent(ticket);
+        Ok(ticket)
+    }
+
     /// The client's session.
     pub(in crate::manager) fn session(&self) -> u64 {
         self.session
@@ -124,6 +147,13 @@ impl Call<'_> {
         Ok(ticket)
     }
 
+    /// Lets the call wait; another thread answers it later.
+    pub(super) fn park_outside(&mut self) -> Result<(Ticket, Arc<Outside>)> {
+        let outside = self.waits.outside.clone();
+        let outside = outside.ok_or_else(|| Error::invalid("a call from inside the server"))?;
+        Ok((self.park(None)?, outside))
+    }
+
     /// Has the object told when this client is gone.
     pub(super) fn hold(&mut self) {
         self.waits.hold = true;
@@ -135,6 +165,15 @@ impl Call<'_> {
     }
 }
 
+/// The answer to a call that waited, as a frame.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) ticket: Ticket,
+    pub(super) payload: Payload,
+    /// Whether it is settled later.
+    pub(super) lent: bool,
+}
+
 /// The calls that wait in a server, as far as objects have to do with them.
 #[doc(hidden)]
 #[derive(Debug)]
@@ -143,14 +182,15 @@ pub struct Waits {
     /// How many calls wait, and how many may.
     pub(super) parked: usize,
     pub(super) limit: usize,
-    /// Replies, as frames, to calls that waited.
-    pub(super) answers: Vec<(Ticket, Payload)>,
+    pub(super) answers: Vec<Answer>,
+    /// Those of other threads; none where nobody can wait for them.
+    pub(super) outside: Option<Arc<Outside>>,
     hold: bool,
 }
 
 impl Waits {
-    pub(super) fn new(limit: usize) -> Waits {
-        Waits { next: 1, parked: 0, limit, answers: Vec::new(), hold: false }
+    pub(super) fn new(limit: usize, outside: Option<Arc<Outside>>) -> Waits {
+        Waits { next: 1, parked: 0, limit, answers: Vec::new(), outside, hold: false }
     }
 
     fn admit(&mut self, session: u64) -> Result<Ticket> {
@@ -161,8 +201,12 @@ impl Waits {
             let message = format!("{} calls wait in the server already", self.limit);
             return Err(Error::Remote { message });
         }
+        Ok(self.number())
+    }
+
+    fn number(&mut self) -> Ticket {
         self.next += 1;
-        Ok(Ticket(self.next))
+        Ticket(self.next)
     }
 
     /// Answers a call that waited.
@@ -171,14 +215,26 @@ impl Waits {
         if let Err(error) = protocol::push_value(&mut payload, value) {
             protocol::push_error(&mut payload, &error);
         }
-        self.answers.push((ticket, payload));
+        self.answers.push(Answer { ticket, payload, lent: false });
+    }
+
+    /// As [`answer`](Self::answer), with something that stays the object's: it is settled later, if this is
+    /// true. Otherwise it cannot be encoded, and the call was answered so.
+    pub(super) fn lend<R: Encode + ?Sized>(&mut self, ticket: Ticket, value: &R) -> bool {
+        let mut payload = Payload::default();
+        let pushed = protocol::push_value(&mut payload, value);
+        if let Err(error) = &pushed {
+            protocol::push_error(&mut payload, error);
+        }
+        self.answers.push(Answer { ticket, payload, lent: pushed.is_ok() });
+        pushed.is_ok()
     }
 
     /// Answers a call that waited with an error.
     pub(super) fn fail(&mut self, ticket: Ticket, error: &Error) {
         let mut payload = Payload::default();
         protocol::push_error(&mut payload, error);
-        self.answers.push((ticket, payload));
+        self.answers.push(Answer { ticket, payload, lent: false });
     }
 
     /// Whether [`Call::hold`] was called since the last time.

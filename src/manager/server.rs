@@ -2,24 +2,29 @@
 
 use super::frames::Filled;
 use super::home::{Entry, Home};
+use super::outside::Outside;
 use super::place::{Door, Stranger};
 use super::protocol::STRANGERS_MOST;
 use super::served::{Ticket, Waits};
 use super::session::{Channel, Session};
 use super::types::{ById, Limits, Names};
+use crate::connection::Secret;
 use crate::sys::poll::Epoll;
+use crate::sys::socket;
 use crate::sys::time::Deadline;
 use crate::{Error, Result, sys};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What epoll calls the listening socket and the owner's; channels have higher numbers.
+/// What epoll calls the listening socket, the owner's, and other threads' bell; channels have higher numbers.
 const DOOR: u64 = 0;
 const OWNER: u64 = 1;
-const FIRST_CHANNEL: u64 = 2;
+const BELL: u64 = 2;
+const FIRST_CHANNEL: u64 = 3;
 
 /// How long the references in messages of a client that is gone are kept.
 const KEEP_LENT: Duration = Duration::from_secs(60);
@@ -59,12 +64,16 @@ pub(super) struct Server {
     pub(super) channels: ById<Channel>,
     /// Those who have not proved that they hold the key, the oldest first.
     waiting: VecDeque<u64>,
-    strangers: HashMap<u64, Stranger>,
+    pub(super) strangers: HashMap<u64, Stranger>,
     pub(super) sessions: ById<Session>,
     pub(super) secrets: HashMap<[u8; 16], u64>,
     pub(super) parked: HashMap<Ticket, Parked>,
     pub(super) timers: BTreeSet<(Instant, Timer)>,
     pub(super) waits: Waits,
+    /// The references of CPython programs, all together.
+    pub(super) python_references: Session,
+    /// What the last call has lent.
+    pub(super) lent: Option<(Ticket, Rc<Entry>)>,
     /// Channels whose call was answered while another's was served.
     pub(super) woken: Vec<u64>,
 }
@@ -82,6 +91,8 @@ impl Server {
         if let Some(owner) = &owner {
             epoll.add(owner.as_fd(), OWNER).map_err(Error::os("epoll_ctl"))?;
         }
+        let outside = Arc::new(Outside::new()?);
+        epoll.add(outside.as_fd(), BELL).map_err(Error::os("epoll_ctl"))?;
         Ok(Server {
             home,
             limits,
@@ -97,7 +108,9 @@ impl Server {
             secrets: HashMap::new(),
             parked: HashMap::new(),
             timers: BTreeSet::new(),
-            waits: Waits::new(limits.parked_calls),
+            waits: Waits::new(limits.parked_calls, Some(outside)),
+            python_references: Session::default(),
+            lent: None,
             woken: Vec::new(),
         })
     }
@@ -113,6 +126,7 @@ impl Server {
                 match key {
                     DOOR => self.let_in()?,
                     OWNER => return Ok(()),
+                    BELL => self.hear(),
                     channel => self.attend(channel, true),
                 }
             }
@@ -120,10 +134,27 @@ impl Server {
         }
     }
 
+    /// Passes on the answers of other threads.
+    fn hear(&mut self) {
+        let outside = self.waits.outside.as_ref().map(|outside| outside.take());
+        self.waits.answers.extend(outside.unwrap_or_default());
+        self.deliver();
+        self.wake();
+    }
+
+    /// Goes on with the channels whose calls were answered.
+    fn wake(&mut self) {
+        while let Some(key) = self.woken.pop() {
+            self.attend_one(key, false);
+        }
+    }
+
     /// Accepts all who wait.
     fn let_in(&mut self) -> Result<()> {
+        let secret =
+            Secret { key: self.home.place.key.clone(), legacy_md5: self.limits.legacy_md5 };
         loop {
-            match self.door.accept(&self.home.place.key) {
+            match self.door.accept(&secret) {
                 Ok(Some(stranger)) => self.welcome(stranger),
                 Ok(None) => return Ok(()),
                 // No descriptor is left: the queue would be reported again and again.
@@ -165,6 +196,10 @@ impl Server {
             Ok(true) => {
                 self.is_known_now(key);
                 if let Some(socket) = stranger.into_socket() {
+                    if self.limits.python {
+                        // A Python program sends its request when its last word was acknowledged.
+                        let _ = socket::acknowledge_now(socket.as_fd());
+                    }
                     self.channels.insert(key, Channel::new(key, socket));
                 }
             }
@@ -183,9 +218,7 @@ impl Server {
             return self.meet(key, stranger);
         }
         self.attend_one(key, read);
-        while let Some(key) = self.woken.pop() {
-            self.attend_one(key, false);
-        }
+        self.wake();
     }
 
     fn attend_one(&mut self, key: u64, read: bool) {
@@ -203,17 +236,23 @@ impl Server {
     /// Sends, reads, serves and sends; false if the channel is at its end.
     fn advance(&mut self, channel: &mut Channel, read: bool) -> Result<bool> {
         if channel.outbox.len() > 0 {
-            channel.outbox.flush(channel.socket.as_fd(), false)?;
+            channel.flush()?;
         }
         if read && !channel.ending {
             match channel.inbox.fill(channel.socket.as_fd(), true)? {
-                Filled::End => return Ok(false),
+                Filled::End => {
+                    if channel.has_read_all() {
+                        self.settle_lent(channel, true);
+                    }
+                    return Ok(false);
+                }
+                Filled::Lost => return Ok(false),
                 Filled::Some | Filled::Nothing => {}
             }
         }
         loop {
             let served = self.serve_frames(channel);
-            let flushed = channel.outbox.flush(channel.socket.as_fd(), false)?;
+            let flushed = channel.flush()?;
             if channel.ending && flushed {
                 return Ok(false);
             }
@@ -235,6 +274,8 @@ impl Server {
         let mut any = false;
         while channel.is_free() {
             let max = match channel.session {
+                // A Python program begins with what it wants, and has proved itself by now.
+                None if self.limits.python => self.limits.max_message,
                 Some(_) => self.limits.max_message,
                 None => STRANGERS_MOST,
             };
@@ -270,19 +311,37 @@ impl Server {
             self.bury(channel);
         }
         self.settle();
-        while let Some(key) = self.woken.pop() {
-            self.attend_one(key, false);
-        }
+        self.wake();
     }
 
     /// A channel is gone: its call waits no more, and its session may be at its end.
-    fn bury(&mut self, channel: Channel) {
+    fn bury(&mut self, mut channel: Channel) {
+        // First its call, or what comes back would be for it.
         if let Some(parked) = channel.parked.and_then(|ticket| self.unpark(ticket)) {
             self.withdraw(&parked, channel.parked, false);
         }
+        self.settle_lent(&mut channel, false);
         match channel.session {
             None => {}
             Some(number) => self.leave(number),
+        }
+    }
+
+    /// The replies to a channel were read, or never will be: what was lent with them is gone, or back.
+    pub(super) fn settle_lent(&mut self, channel: &mut Channel, received: bool) {
+        if channel.lent.is_empty() {
+            return;
+        }
+        // The last first: what comes back to a queue then has its old order.
+        for (ticket, entry) in channel.lent.drain(..).rev() {
+            self.settle_one(ticket, &entry, received);
+        }
+        self.deliver();
+    }
+
+    pub(super) fn settle_one(&mut self, ticket: Ticket, entry: &Entry, received: bool) {
+        if let Ok(mut object) = entry.object.try_borrow_mut() {
+            object.settled(ticket, received, &mut self.waits);
         }
     }
 
@@ -293,7 +352,9 @@ impl Server {
         if session.channels > 0 {
             return;
         }
-        self.secrets.remove(&session.secret);
+        if let Some(secret) = session.secret {
+            self.secrets.remove(&secret);
+        }
         let references = std::mem::take(&mut session.references);
         let held = std::mem::take(&mut session.held);
         if session.lent.is_empty() {
@@ -376,9 +437,7 @@ impl Server {
         }
         self.deliver();
         self.settle();
-        while let Some(key) = self.woken.pop() {
-            self.attend_one(key, false);
-        }
+        self.wake();
     }
 }
 

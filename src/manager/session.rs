@@ -1,15 +1,19 @@
 //! What a server knows of its clients: a process is a session, whatever the number of its channels.
 
 use super::frames::{Inbox, Outbox};
+use super::home::Entry;
+use super::python::Shape;
 use super::served::Ticket;
-use crate::Error;
+use crate::{Error, Result};
 use std::collections::{HashMap, HashSet};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 /// A client process.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    pub(super) secret: [u8; 16],
+    /// What makes a connection one of its; none for a thread of a CPython program, which has one alone.
+    pub(super) secret: Option<[u8; 16]>,
     /// How many channels it has; with the last of them it ends.
     pub(super) channels: usize,
     /// The references it holds, by object.
@@ -49,7 +53,6 @@ fn subtract(counts: &mut HashMap<u64, u64>, object: u64) -> bool {
 }
 
 /// One socket of a client.
-#[derive(Debug)]
 pub(super) struct Channel {
     pub(super) key: u64,
     pub(super) socket: OwnedFd,
@@ -59,8 +62,14 @@ pub(super) struct Channel {
     pub(super) session: Option<u64>,
     /// The call that it waits for; the requests behind it wait too.
     pub(super) parked: Option<Ticket>,
+    /// Of a thread of a CPython program: how the reply to the call that it waits for is made Python's.
+    pub(super) python: Option<Shape>,
     /// The first error of a request that nobody waited for.
     pub(super) failure: Option<Error>,
+    /// What was lent with replies of which nobody knows whether they were read.
+    pub(super) lent: Vec<(Ticket, Rc<Entry>)>,
+    /// The client reads no more; what it sent before is still to be served.
+    deaf: bool,
     /// It is closed as soon as everything was sent.
     pub(super) ending: bool,
     /// What epoll reports it for: readable, writable.
@@ -81,10 +90,35 @@ impl Channel {
             outbox: Outbox::default(),
             session: None,
             parked: None,
+            python: None,
             failure: None,
+            lent: Vec::new(),
+            deaf: false,
             ending: false,
             interest: (true, false),
         }
+    }
+
+    /// Sends what there is to send; false if the socket does not take all of it without waiting.
+    pub(super) fn flush(&mut self) -> Result<bool> {
+        if self.deaf {
+            self.outbox.clear();
+            return Ok(true);
+        }
+        match self.outbox.flush(self.socket.as_fd(), false) {
+            Err(Error::Disconnected) => {
+                self.deaf = true;
+                self.outbox.clear();
+                Ok(true)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a client that has closed its end had read all replies.
+    pub(super) fn has_read_all(&self) -> bool {
+        let taken = || crate::sys::socket::was_all_taken(self.socket.as_fd()).unwrap_or(false);
+        !self.deaf && self.outbox.len() == 0 && taken()
     }
 
     /// Whether its next request may be served.

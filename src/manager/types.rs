@@ -20,6 +20,10 @@ crate::message! {
         /// How long they may take.
         pub(super) handshake_timeout: Duration,
         pub(super) parked_calls: usize,
+        /// Whether CPython programs may be clients.
+        pub(super) python: bool,
+        /// Whether a client may prove itself by MD5.
+        pub(super) legacy_md5: bool,
     }
 }
 
@@ -31,6 +35,8 @@ impl Default for Limits {
             strangers: 256,
             handshake_timeout: Duration::from_secs(10),
             parked_calls: 1 << 16,
+            python: false,
+            legacy_md5: false,
         }
     }
 }
@@ -66,6 +72,11 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn new(makers: Vec<(String, Location)>) -> Names {
         Names { makers: makers.into_iter().collect(), made: HashMap::new() }
+    }
+
+    /// Whether something is registered under a name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.makers.contains_key(name)
     }
 
     /// The one object of a name, which is made when it is asked for the first time, and stays.

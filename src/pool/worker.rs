@@ -9,7 +9,7 @@ use crate::codec::Payload;
 use crate::process::panics::{self, Report};
 use crate::process::target::{Entry, EntryPoint, Location, Target, instance};
 use crate::queue::Ring;
-use crate::sys::signal::{self, Mask};
+use crate::sys::signal;
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Error, Result, Shared, sys};
 use std::marker::PhantomData;
@@ -158,7 +158,7 @@ pub(crate) fn work(package: Package) {
     let _ = signal::ignore(signal::SIGINT);
     // However the parent treats SIGTERM: its workers end by it.
     let _ = signal::reset(signal::SIGTERM);
-    Mask::from_bits(0).set();
+    signal::set_mask(0);
     panics::remember(Report::Silently);
     let Package { tasks, results, revoked, slots, slot, limit, initializer } = package;
     let Some(slot) = slots.get(slot as usize) else { return };

@@ -7,7 +7,7 @@ use super::surroundings::Surroundings;
 use super::target::{self, EntryPoint, Location};
 use super::{exit, fork, lifeline, spawn};
 use crate::codec::Payload;
-use crate::sys::signal::Mask;
+use crate::sys::signal;
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Error, Level, Result, log, sys};
 use std::io::Write;
@@ -202,7 +202,7 @@ fn settle(birth: Birth, link: &Arc<Link>, forked: bool) -> Result<()> {
     if forked {
         fork::run_hooks();
     }
-    Mask::from_bits(birth.mask).set();
+    signal::set_mask(birth.mask);
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use super::{
     StartMethod, authkey, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio,
 };
 use crate::codec::Payload;
-use crate::sys::signal::Blocked;
+use crate::sys::signal::{self, Blocked};
 use crate::{Decode, Encode, Error, Level, Result, log, sys};
 use std::ffi::CString;
 use std::fmt;
@@ -30,6 +30,10 @@ use std::time::Duration;
 ///
 /// The process ends when its function returns: threads that the function has left running end with it,
 /// as at the end of `main`.
+///
+/// It begins with the signals blocked that the starting thread blocks, and ignores what this process
+/// ignores (by ForkServer, what that ignored when the server was started). A write to a broken pipe is
+/// an error in it, as in every Rust program, or kills it if it would kill this process.
 ///
 /// # Differences from Python
 /// A child waits for its threads there; join them here. The program that is executed is always this one
@@ -114,6 +118,9 @@ impl<R: Encode + Decode + 'static> Process<R> {
 
     /// Names the process, for people: by default `Process-1`, `Process-2`, and so on, and
     /// `Process-1:2` for the second child of the first.
+    ///
+    /// # Differences from Python
+    /// The default does not tell the start method (`SpawnProcess-1` there).
     pub fn name(mut self, name: impl Into<String>) -> Process<R> {
         self.settings.name = Some(name.into());
         self
@@ -181,6 +188,7 @@ impl<R: Encode + Decode + 'static> Process<R> {
         }
         let (location, arguments) = (entry.locate()?, arguments?);
         settings.environment.check()?;
+        let has_own_key = settings.authkey.is_some();
         begin(settings, numbers, hidden, |mut birth, held| {
             let around = &mut birth.surroundings;
             // A spawned child has them when its program begins.
@@ -190,10 +198,7 @@ impl<R: Encode + Decode + 'static> Process<R> {
                 }
                 _ => Default::default(),
             };
-            if method == StartMethod::ForkServer && around.directory.is_none() {
-                // The server's own is what this process's was when it started the server.
-                around.directory = std::env::current_dir().ok();
-            }
+            around.fit(method, has_own_key)?;
             let order = |birth| Order { entry: location, birth };
             match method {
                 StartMethod::Spawn => {
@@ -210,6 +215,27 @@ impl<R: Encode + Decode + 'static> Process<R> {
                 .map(Stage::Born),
             }
         })
+    }
+}
+
+impl Surroundings {
+    /// Adds what a child by `method` would not find around itself, and takes away what it would.
+    ///
+    /// # Errors
+    /// * [`Error::Os`]: `sigaction` was refused, which cannot be.
+    fn fit(&mut self, method: StartMethod, has_own_key: bool) -> Result<()> {
+        if method == StartMethod::Fork {
+            // The key is in the memory that the child has a copy of, unless it is to have another.
+            self.authkey.take_if(|_| !has_own_key);
+            return Ok(());
+        }
+        if method == StartMethod::ForkServer && self.directory.is_none() {
+            // The server's own is what this process's was when it started the server.
+            self.directory = std::env::current_dir().ok();
+        }
+        let kills = signal::is_default(signal::SIGPIPE).map_err(Error::os("sigaction"))?;
+        self.broken_pipe_kills = Some(kills);
+        Ok(())
     }
 }
 
@@ -284,6 +310,7 @@ fn begin<R>(
         environment: settings.environment,
         streams,
         fences: settings.fences,
+        broken_pipe_kills: None,
     };
     let stage = start(Birth { identity, mask, lifeline, surroundings }, &mut held)?;
     drop(blocked);
@@ -294,10 +321,11 @@ impl<R> Starting<R> {
     /// Waits until the process is there.
     pub(crate) fn arrive(self) -> Result<Child<R>> {
         let Starting { stage, role, held, .. } = self;
-        let born = match stage {
+        let mut born = match stage {
             Stage::Born(born) => born,
             Stage::Asked(asked) => asked.answer()?,
         };
+        born.pidfd = stdio::above_if_possible(born.pidfd);
         let (tether, pipes) = held.map(|held| (held.tether, held.pipes)).unwrap_or_default();
         let ours = tether.map(|tether| {
             // Refused (it cannot be), the child does it for itself.
@@ -337,7 +365,8 @@ pub(super) fn fork_closure<R: Encode + Decode + 'static>(
     f: impl FnOnce() -> R,
     surety: Surety,
 ) -> Result<Child<R>> {
-    begin(Settings::default(), family::next_numbers(), false, |birth, held| {
+    begin(Settings::default(), family::next_numbers(), false, |mut birth, held| {
+        birth.surroundings.authkey = None;
         fork::start(surety, |control| {
             drop(held.take());
             bootstrap::run_closure(control, birth, f)

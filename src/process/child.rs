@@ -244,12 +244,17 @@ impl Progress {
         poll::wait_readable(self.pidfd.as_fd(), Deadline::now()).map_err(Error::os("ppoll"))
     }
 
-    /// In a fork of the process that started the child: closes the ends by which the child, and its
+    /// In a fork of the process that started the child: gives up the ends by which the child, and its
     /// parent, would take this process for the parent.
-    pub(crate) fn abandon(&self) {
+    pub(crate) fn abandon(&self) -> impl Iterator<Item = OwnedFd> + use<> {
         let mut state = self.state();
-        state.control = None;
-        state.lifeline = None;
+        let control = state.control.take().and_then(Arc::into_inner).map(Control::into_fd);
+        control.into_iter().chain(state.lifeline.take())
+    }
+
+    /// What is left of one that nobody has a handle of.
+    pub(crate) fn into_pidfd(self) -> OwnedFd {
+        self.pidfd
     }
 
     /// Sends the child a signal; one that has ended already does not mind.
@@ -355,12 +360,18 @@ impl Finished {
 /// Dropping the handle lets the process go its own way; it is still joined, or terminated if it is a
 /// daemon, when this process exits.
 ///
-/// As a descriptor ([`AsFd`]) it is a pidfd: readable once the process has ended.
+/// As a descriptor ([`AsFd`]) it is a pidfd: readable once the process has ended. For the process that
+/// started it alone it can be waited for and signalled; a fork of that one gets
+/// [`Error::ForeignProcess`].
 ///
 /// # If a process dies
 /// A child that is killed has [`ExitStatus::Killed`]; [`join`](Self::join) says
 /// [`Error::Killed`] unless the result had been handed over already. When this process is killed, its
 /// daemons die with it; its other children go on.
+///
+/// # Differences from Python
+/// There is no handle before the start, so nothing can be asked too early, and no process is started
+/// twice. `sentinel` is the descriptor, `close` the drop, which a running process does not forbid.
 ///
 /// # Examples
 /// ```
@@ -457,7 +468,8 @@ impl<R> Child<R> {
         self.progress.wait(Deadline::after(timeout))
     }
 
-    /// Sends SIGTERM. A process that has ended already does not mind.
+    /// Sends SIGTERM. A process that has ended already does not mind; one that dies of it runs no exit
+    /// hooks, and what it was about to send is not sent. Its daemons die with it.
     ///
     /// # Errors
     /// * [`Error::Os`]: `pidfd_send_signal` (EPERM: the process has changed its user).
@@ -478,6 +490,10 @@ impl<R> Child<R> {
     ///
     /// # Errors
     /// As [`terminate`](Self::terminate).
+    ///
+    /// # Differences from Python
+    /// Nothing is raised in the process: unless it has a handler of its own, or ignores the signal, it is
+    /// killed by it, and its exit code is -2 and not 1.
     pub fn interrupt(&self) -> Result<()> {
         self.signal(sys::signal::SIGINT)
     }

@@ -48,6 +48,10 @@ fn hooks() -> MutexGuard<'static, Vec<Hook>> {
 /// # Errors
 /// * [`Error::Os`](crate::Error::Os): `atexit` was refused (ENOMEM).
 ///
+/// # Differences from Python
+/// `Finalize` is for what an object leaves behind; that is `Drop` here, which runs when the object goes
+/// and not at exit. A hook cannot be taken back, and does not run twice.
+///
 /// # Examples
 /// ```
 /// multiproc::at_exit(|| println!("bye"), 0)?;
@@ -129,8 +133,11 @@ fn end_children() {
         log_end(daemon);
         let _ = daemon.signal(sys::signal::SIGTERM);
     }
-    let grace = Deadline::after(GRACE);
-    daemons.iter().for_each(|daemon| end(daemon, grace));
+    // A look at the clock costs a forked child two page faults.
+    if !daemons.is_empty() {
+        let grace = Deadline::after(GRACE);
+        daemons.iter().for_each(|daemon| end(daemon, grace));
+    }
     for child in others {
         let _ = child.wait(Deadline::NEVER);
     }

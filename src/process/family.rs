@@ -118,7 +118,9 @@ pub(crate) fn become_child(identity: Identity, link: Arc<Link>) {
     }
     ORDINAL.store(0, Ordering::Relaxed);
     let inherited = std::mem::take(&mut *children());
-    inherited.iter().for_each(|child| child.abandon());
+    let mut fds: Vec<_> = inherited.iter().flat_map(|child| child.abandon()).collect();
+    fds.extend(inherited.into_iter().filter_map(Arc::into_inner).map(Progress::into_pidfd));
+    sys::fd::close_all(fds);
 }
 
 /// Runs `f`, a fork, while this thread holds this file's locks and those of the children's states: a
@@ -173,6 +175,9 @@ pub(crate) fn living() -> Vec<Arc<Progress>> {
 /// Reaps the children that have ended, so that a program which joins nobody gathers no zombies.
 pub(crate) fn reap_ended() {
     let known = children().clone();
+    if known.is_empty() {
+        return;
+    }
     let mut fds: Vec<_> = known.iter().map(|child| PollFd::new(child.raw_fd(), IN)).collect();
     // One system call, whatever their number; a refusal leaves them for the next time.
     if matches!(poll::poll(&mut fds, Deadline::now()), Ok(1..)) {
@@ -200,7 +205,14 @@ pub fn active_children() -> Vec<ActiveChild> {
     living().into_iter().filter(|child| !child.hidden).map(Child::new).collect()
 }
 
-/// The calling process, as this library knows it.
+/// The calling process, as this library knows it: what [`current_process`] gives.
+///
+/// # Examples
+/// ```
+/// let me = multiproc::current_process();
+/// assert!(!me.is_daemon() && !me.authkey()?.as_bytes().is_empty());
+/// # Ok::<(), multiproc::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct CurrentProcess(Arc<Identity>);
 
@@ -258,7 +270,22 @@ impl fmt::Debug for CurrentProcess {
     }
 }
 
-/// The process that started this one.
+/// The process that started this one: what [`parent_process`] gives.
+///
+/// It is known by the socket that ties the two together, and so is noticed when it dies, however that
+/// happens and whatever becomes of its pid.
+///
+/// # Examples
+/// ```
+/// # multiproc::init_before_main!();
+/// # fn main() -> Result<(), multiproc::Error> {
+/// assert!(multiproc::parent_process().is_none(), "this is the root");
+/// let ask = || multiproc::parent_process().filter(|parent| parent.is_alive()).map(|p| p.pid());
+/// let child = multiproc::Process::new(ask, ()).start()?;
+/// assert_eq!(child.join()?, Some(std::process::id()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct ParentProcess {
     pid: u32,
@@ -292,6 +319,9 @@ impl ParentProcess {
     }
 
     /// Blocks until it is gone. How it ended cannot be known here.
+    ///
+    /// # Blocking
+    /// Waits without limit; signals do not end the wait.
     ///
     /// # Errors
     /// * [`Error::ForeignProcess`]: this process is a fork of the one that asked for its parent.

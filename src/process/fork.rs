@@ -85,11 +85,10 @@ const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 /// * [`Error::Os`]: a socket, a descriptor or the process was refused.
 pub(crate) fn start(surety: Surety, body: impl FnOnce(Control) -> i32) -> Result<Born> {
     let (control, theirs) = Control::pair()?;
-    // Opened here: what code a new child runs for the first time costs it a page fault.
+    // Opened here: what code a new child runs for the first time costs it a page fault. And the child
+    // exists before the descriptor that names it can be had: this leaves a number free for that.
     let stdin = spawn::empty_input()?;
     exit::flush();
-    // The child exists before the descriptor that names it can be had: keep a number free for it.
-    let place = sys::fd::dup(control.as_fd()).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
     // Nor may its pid become another's before that.
     let ignored = signal::keep_zombies().map_err(Error::os("sigaction"))?;
     let restore = || drop(ignored.map(|before| signal::restore(signal::SIGCHLD, before)));
@@ -99,10 +98,10 @@ pub(crate) fn start(surety: Surety, body: impl FnOnce(Control) -> i32) -> Result
     };
     if let Ok(None) = forked {
         restore();
-        drop((control, place));
+        drop(control);
         enter(stdin, || body(theirs));
     }
-    drop((place, stdin));
+    drop(stdin);
     let named = forked.map(|pid| pid.map(|pid| (pid, sys::process::pidfd_open(pid))));
     restore();
     match named? {

@@ -80,6 +80,28 @@ impl<F: super::Target<(), ()>> Entry for Preload<F> {
 ///
 /// # Errors
 /// * [`Error::NotInExecutable`]: `f` is in a shared library.
+///
+/// # Differences from Python
+/// A function takes the place of module names. A preload that fails is never ignored: `on_error` is
+/// always `fail`, with the reason as the error of the start.
+///
+/// # Examples
+/// ```
+/// use std::sync::OnceLock;
+///
+/// static TABLE: OnceLock<Vec<u64>> = OnceLock::new();
+///
+/// # multiproc::init_before_main!();
+/// # fn main() -> Result<(), multiproc::Error> {
+/// // Every child finds the table made.
+/// multiproc::set_forkserver_preload(|| drop(TABLE.set((0..1000).map(|n| n * n).collect())))?;
+/// let last = || TABLE.get().and_then(|table| table.last()).copied();
+/// let process = multiproc::Process::new(last, ());
+/// let child = process.start_method(multiproc::StartMethod::ForkServer).start()?;
+/// assert_eq!(child.join()?, Some(998_001));
+/// # Ok(())
+/// # }
+/// ```
 pub fn set_forkserver_preload<F: super::Target<(), ()>>(f: F) -> Result<()> {
     let _ = f;
     let location = EntryPoint::of::<Preload<F>>().locate()?;

@@ -5,6 +5,7 @@
 //! when the parent is gone, however it went. No thread watches, nothing is polled, and a daemon that is
 //! stopped or blocks its signals dies too.
 
+use super::stdio;
 use crate::sys::poll;
 use crate::sys::time::Deadline;
 use crate::{Error, Result, sys};
@@ -13,7 +14,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// A lifeline's ends: the parent's, the daemon's.
 pub(crate) fn new() -> Result<(OwnedFd, OwnedFd)> {
-    sys::socket::pair(sys::socket::Kind::Stream).map_err(Error::os("socketpair"))
+    let ends = sys::socket::pair(sys::socket::Kind::Stream).map_err(Error::os("socketpair"))?;
+    Ok((stdio::above(ends.0)?, stdio::above(ends.1)?))
 }
 
 /// The end of this process's own lifeline, kept open for its life.

@@ -71,6 +71,10 @@ pub fn all_start_methods() -> [StartMethod; 3] {
 ///
 /// # Errors
 /// * [`Error::InvalidArgument`]: another one was chosen before.
+///
+/// # Differences from Python
+/// There is no `force`: what was started by a method stays so, and a [`Context`](crate::Context) has a
+/// method of its own. Asking for the method, or starting a process, does not fix it.
 pub fn set_start_method(method: StartMethod) -> Result<()> {
     let position = all_start_methods().iter().position(|&known| known == method).unwrap_or(0);
     let chosen = position as u8 + 1;

@@ -40,6 +40,21 @@ use crate::{Error, Result};
 use std::fmt;
 
 /// How a process ended.
+///
+/// # Examples
+/// ```
+/// use multiproc::{ExitStatus, Process};
+///
+/// # multiproc::init_before_main!();
+/// # fn main() -> Result<(), multiproc::Error> {
+/// let child = Process::<()>::new(|| multiproc::exit(3), ()).start()?;
+/// assert_eq!(child.wait()?, ExitStatus::Exited(3));
+/// let child = Process::<()>::new(|| std::thread::park(), ()).start()?;
+/// child.kill()?;
+/// assert_eq!(child.wait()?.to_number(), -9);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitStatus {
     /// It exited with this code.

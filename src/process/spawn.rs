@@ -3,11 +3,13 @@
 use super::bootstrap::CHILD_VARIABLE;
 use super::child::{Born, Reaper};
 use super::control::{Control, Kind};
+use super::stdio;
 use super::surroundings::{Changes, is_named};
 use crate::codec::Payload;
 use crate::sys::process::{CStrings, Image, Program};
 use crate::{Error, Result, sys};
 use std::ffi::{CStr, CString};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
@@ -56,8 +58,9 @@ fn program() -> Result<Program<'static>> {
 
 /// An input that is at its end: /dev/null, or where there is none, a pipe without a writer.
 pub(crate) fn empty_input() -> Result<OwnedFd> {
-    sys::fd::open_null()
-        .or_else(|_| sys::fd::pipe().map(|(reader, _)| reader).map_err(Error::os("pipe2")))
+    let input = sys::fd::open_null()
+        .or_else(|_| sys::fd::pipe().map(|(reader, _)| reader).map_err(Error::os("pipe2")))?;
+    stdio::above(input)
 }
 
 /// Starts the program anew, with this environment but for the `changes`, and these arguments but for
@@ -76,13 +79,25 @@ pub(crate) fn start(payload: &Payload, changes: &Changes, argv0: Option<CString>
     }
     // A number that is closed here would be the first that the child's own descriptors get.
     let or_empty = |number| (!sys::fd::survives_exec(number)).then(|| stdin.as_fd());
-    let image = Image {
-        program: program()?,
-        argv: &CStrings::new(arguments),
-        envp: &mut CStrings::with_pid(environment, &format!("{CHILD_VARIABLE}=")),
-        stdio: [Some(stdin.as_fd()), or_empty(1), or_empty(2)],
-        control: theirs.as_fd(),
+    let arguments = CStrings::new(arguments);
+    let mut environment = CStrings::with_pid(environment, &format!("{CHILD_VARIABLE}="));
+    let mut spawn = |program| {
+        sys::process::spawn(Image {
+            program,
+            argv: &arguments,
+            envp: &mut environment,
+            stdio: [Some(stdin.as_fd()), or_empty(1), or_empty(2)],
+            control: theirs.as_fd(),
+        })
     };
-    let (pid, pidfd) = sys::process::spawn(image).map_err(Error::os("clone and execve"))?;
+    let spawned = match (spawn(program()?), sys::program::exec_path()) {
+        // /proc was taken away since: the name is what is left. Another program is found out by its
+        // fingerprint.
+        (Err(error), Some(name)) if error.kind() == ErrorKind::NotFound => {
+            spawn(Program::Path(&name))
+        }
+        (spawned, _) => spawned,
+    };
+    let (pid, pidfd) = spawned.map_err(Error::os("clone and execve"))?;
     Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: false })
 }

@@ -3,7 +3,7 @@
 use super::spawn;
 use crate::{Error, Result, sys};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 /// What a standard stream of a child is.
@@ -82,17 +82,33 @@ pub(crate) fn open(streams: [Option<Stdio>; 3]) -> Result<(Streams, Streams)> {
             Some(Stdio::Inherit) if number > 0 => None,
             Some(Stdio::Inherit) => Some(dup(std::io::stdin().as_fd())?),
             Some(Stdio::Null) if number == 0 => Some(spawn::empty_input()?),
-            Some(Stdio::Null) => Some(sys::fd::open_sink().map_err(Error::os("open(/dev/null)"))?),
-            Some(Stdio::Fd(fd)) => Some(fd),
+            Some(Stdio::Null) => {
+                Some(above(sys::fd::open_sink().map_err(Error::os("open(/dev/null)"))?)?)
+            }
+            Some(Stdio::Fd(fd)) => Some(above(fd)?),
             Some(Stdio::Piped) => {
                 let (reader, writer) = sys::fd::pipe().map_err(Error::os("pipe2"))?;
                 let (mine, other) = if number == 0 { (writer, reader) } else { (reader, writer) };
-                ours[number] = Some(mine);
-                Some(other)
+                ours[number] = Some(above(mine)?);
+                Some(above(other)?)
             }
         };
     }
     Ok((theirs, ours))
+}
+
+/// The descriptor at a number that is not a standard stream's. Where this process has closed one of
+/// those its number is free for anything, and in a forked child would be replaced and closed again.
+pub(crate) fn above(fd: OwnedFd) -> Result<OwnedFd> {
+    sys::fd::above_stdio(fd).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))
+}
+
+/// [`above`], for what cannot be refused any more: where there is no other number it stays where it is.
+pub(crate) fn above_if_possible(fd: OwnedFd) -> OwnedFd {
+    match fd.as_raw_fd() {
+        0..=2 => dup(fd.as_fd()).unwrap_or(fd),
+        _ => fd,
+    }
 }
 
 fn dup(fd: BorrowedFd<'_>) -> Result<OwnedFd> {

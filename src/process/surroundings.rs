@@ -5,6 +5,7 @@ use super::method;
 use super::stdio::Streams;
 use super::target::Location;
 use crate::sys::limits::{self, Limit, Resource};
+use crate::sys::signal::{self, SIGPIPE};
 use crate::{Decode, Decoder, Encode, Encoder, Error, Result, log, sys};
 use std::ffi::{CStr, CString, OsString};
 use std::os::fd::AsFd;
@@ -29,6 +30,8 @@ pub(crate) struct Surroundings {
     pub(crate) environment: Changes,
     pub(crate) streams: Streams,
     pub(crate) fences: Fences,
+    /// Whether SIGPIPE kills; a forked child has it from its parent already.
+    pub(crate) broken_pipe_kills: Option<bool>,
 }
 
 /// Changes of an environment.
@@ -67,6 +70,11 @@ impl Surroundings {
             sys::process::set_command_name(name);
         }
         self.environment.apply();
+        match self.broken_pipe_kills {
+            Some(true) => drop(signal::by_default(SIGPIPE).map_err(Error::os("sigaction"))?),
+            Some(false) => drop(signal::ignore(SIGPIPE).map_err(Error::os("sigaction"))?),
+            None => {}
+        }
         for (number, stream) in (0..).zip(&self.streams) {
             if let Some(stream) = stream {
                 sys::fd::replace_stdio(number, stream.as_fd()).map_err(Error::os("dup2"))?;
@@ -176,7 +184,7 @@ impl Encode for Surroundings {
         let Fences { memory, cpu_time, open_files, nice, .. } = self.fences;
         (memory, cpu_time, open_files, nice).encode(encoder);
         (&self.fences.affinity, self.fences.process_group, self.fences.new_session).encode(encoder);
-        (self.fences.uid, self.fences.gid).encode(encoder);
+        (self.fences.uid, self.fences.gid, self.broken_pipe_kills).encode(encoder);
     }
 }
 
@@ -189,7 +197,7 @@ impl Decode for Surroundings {
         let streams = Decode::decode(decoder)?;
         let (memory, cpu_time, open_files, nice) = Decode::decode(decoder)?;
         let (affinity, process_group, new_session) = Decode::decode(decoder)?;
-        let (uid, gid) = Decode::decode(decoder)?;
+        let (uid, gid, broken_pipe_kills) = Decode::decode(decoder)?;
         Ok(Surroundings {
             method,
             log,
@@ -210,6 +218,7 @@ impl Decode for Surroundings {
                 uid,
                 gid,
             },
+            broken_pipe_kills,
         })
     }
 }

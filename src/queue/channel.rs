@@ -1,8 +1,7 @@
 //! `channel::<T>()`: a queue with two ends, each of which learns that the other is gone.
 
-use super::limit::default_max_bytes;
 use super::queue::Queue;
-use super::ring::{Options, Ring};
+use super::ring::Ring;
 use crate::{Decode, Decoder, Encode, Encoder, Error, Result, sys};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -51,8 +50,11 @@ pub fn channel<T>() -> Result<(Sender<T>, Receiver<T>)> {
 /// # Ok::<(), Error>(())
 /// ```
 pub fn bounded_channel<T>(maxsize: usize) -> Result<(Sender<T>, Receiver<T>)> {
-    let max_bytes = default_max_bytes();
-    let ring = Ring::new(Options { maxsize: maxsize as u64, max_bytes, crowd: false })?;
+    Queue::builder().maxsize(maxsize).build_channel()
+}
+
+/// The ends of a ring that has no other handles.
+pub(super) fn over_ring<T>(ring: Ring) -> Result<(Sender<T>, Receiver<T>)> {
     let (writers, sender_life) = pipe()?;
     let (readers, receiver_life) = pipe()?;
     let sender = Sender::over(ring.duplicate()?, sender_life, readers)?;
@@ -105,6 +107,47 @@ impl<T> Sender<T> {
     pub fn is_empty(&self) -> Result<bool> {
         self.queue.is_empty()
     }
+
+    /// Whether the channel holds as many items as it may; never true without a maximum.
+    ///
+    /// # Errors
+    /// As [`len`](Self::len).
+    pub fn is_full(&self) -> Result<bool> {
+        self.queue.is_full()
+    }
+
+    /// Whether no receiver is left, so that every send fails.
+    ///
+    /// [`wait`](crate::wait) waits for that when it is given a sender.
+    ///
+    /// # Errors
+    /// * [`Error::Os`]: the system refused to look.
+    ///
+    /// # Examples
+    /// ```
+    /// let (sender, receiver) = multiproc::channel::<u32>()?;
+    /// assert!(!sender.is_disconnected()?);
+    /// drop(receiver);
+    /// assert_eq!(multiproc::wait(&[&sender], None)?, [0]);
+    /// assert!(sender.is_disconnected()?);
+    /// # Ok::<(), multiproc::Error>(())
+    /// ```
+    pub fn is_disconnected(&self) -> Result<bool> {
+        match self.check() {
+            Err(Error::Disconnected) => Ok(true),
+            answer => answer.map(|()| false),
+        }
+    }
+
+    /// A descriptor that hangs up when no receiver is left, for a poller or a runtime to wait for.
+    pub fn hang_up(&self) -> BorrowedFd<'_> {
+        // Every sender's ring has one; its own end, which never hangs up before it, stands in.
+        self.queue.ring().readers().unwrap_or(self.life.as_fd())
+    }
+
+    fn check(&self) -> Result<()> {
+        self.queue.ring().check_readers()
+    }
 }
 
 impl<T: Encode> Sender<T> {
@@ -153,8 +196,24 @@ impl<T: Encode> Sender<T> {
         self.queue.put_many(items)
     }
 
-    fn check(&self) -> Result<()> {
-        self.queue.ring().check_readers()
+    /// Sends as many of the first items as there is room for, as [`Queue::try_put_many`] does.
+    ///
+    /// # Errors
+    /// * [`Error::Full`]: there is room for none.
+    /// * Those of [`send`](Self::send), when none was sent.
+    pub fn try_send_many(&self, items: &[T]) -> Result<usize> {
+        self.check()?;
+        self.queue.try_put_many(items)
+    }
+
+    /// Sends items, and waits for room no longer than `timeout` in all, as [`Queue::put_many_timeout`] does.
+    ///
+    /// # Errors
+    /// * [`Error::Full`]: there was room for none within the time.
+    /// * Those of [`send`](Self::send), when none was sent.
+    pub fn send_many_timeout(&self, items: &[T], timeout: Duration) -> Result<usize> {
+        self.check()?;
+        self.queue.put_many_timeout(items, timeout)
     }
 }
 
@@ -251,6 +310,24 @@ impl<T: Decode> Receiver<T> {
     /// Those of [`recv`](Self::recv).
     pub fn recv_many(&self, most: usize) -> Result<Vec<T>> {
         self.queue.get_many(most)
+    }
+
+    /// Takes the first items that are there, `most` at most.
+    ///
+    /// # Errors
+    /// * [`Error::Empty`]: there is none.
+    /// * Those of [`recv`](Self::recv).
+    pub fn try_recv_many(&self, most: usize) -> Result<Vec<T>> {
+        self.queue.try_get_many(most)
+    }
+
+    /// Takes the first items, and waits for the first no longer than `timeout`.
+    ///
+    /// # Errors
+    /// * [`Error::Empty`]: there was none within the time.
+    /// * Those of [`recv`](Self::recv).
+    pub fn recv_many_timeout(&self, most: usize, timeout: Duration) -> Result<Vec<T>> {
+        self.queue.get_many_timeout(most, timeout)
     }
 
     /// Receives item after item, waiting for each, until there is none and no sender is left.

@@ -5,6 +5,7 @@ use super::cursor::Mark;
 use super::ring::Inner;
 use super::state::Frame;
 use super::store::{SMALL, Stretch};
+use super::turn::take_turn;
 use crate::codec::Payload;
 use crate::region::RawLockGuard;
 use crate::sys;
@@ -67,7 +68,12 @@ impl Inner {
     }
 
     /// Takes the first message, waiting for it, and as many of those behind it as are there and fit `batch`.
-    pub(super) fn get_many(&self, batch: &mut Batch, deadline: Deadline) -> Result<()> {
+    pub(super) fn get_many(
+        &self,
+        batch: &mut Batch,
+        deadline: Deadline,
+        claim: impl FnOnce(u64, u64),
+    ) -> Result<()> {
         debug_assert!(!self.crowd, "a crowd takes one at a time");
         batch.clear();
         let turn = self.consumers_turn(deadline)?;
@@ -75,7 +81,8 @@ impl Inner {
         self.await_item(self.state().head.read(), deadline)?;
         // The tail that was enough for one may be an old one.
         let tail = self.look_at_tail()?;
-        let mut head = self.step_over(self.state().head.read(), tail)?;
+        let first = self.step_over(self.state().head.read(), tail)?;
+        let mut head = first;
         let items = tail.items.wrapping_sub(head.items);
         while batch.has_room() && (batch.count() as u64) < items {
             match self.add_to(batch, head, tail) {
@@ -86,6 +93,7 @@ impl Inner {
                 Err(error) => return Err(error),
             }
         }
+        claim(first.items, batch.count() as u64);
         self.publish_head(head)?;
         let _ = self.side.forget_many(batch);
         let _ = self.tidy(head, tail);
@@ -111,7 +119,7 @@ impl Inner {
 
     #[inline]
     fn consumers_turn(&self, deadline: Deadline) -> Result<RawLockGuard<'_>> {
-        let turn = self.turn(&self.state().consumer.turn, deadline, || Ok(self.len()? == 0))?;
+        let turn = take_turn(&self.state().consumer.turn, deadline, || Ok(self.len()? == 0))?;
         turn.ok_or_else(|| self.nothing())
     }
 

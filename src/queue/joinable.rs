@@ -5,8 +5,9 @@ use super::queue::Queue;
 use crate::region::Shared;
 use crate::sys::process;
 use crate::sys::time::Deadline;
-use crate::{Decode, Decoder, Encode, Encoder, Result};
+use crate::{Decode, Decoder, Encode, Encoder, Error, Result};
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -49,7 +50,7 @@ impl<T> JoinableQueue<T> {
     /// # Errors
     /// As [`Queue::new`].
     pub fn new() -> Result<JoinableQueue<T>> {
-        Self::over(Queue::new()?, Shared::new(Ledger::new())?)
+        Self::around(Queue::new()?)
     }
 
     /// Makes a queue that holds `maxsize` items at most; 0 means any number.
@@ -57,11 +58,16 @@ impl<T> JoinableQueue<T> {
     /// # Errors
     /// As [`Queue::new`].
     pub fn bounded(maxsize: usize) -> Result<JoinableQueue<T>> {
-        Self::over(Queue::bounded(maxsize)?, Shared::new(Ledger::new())?)
+        Self::around(Queue::bounded(maxsize)?)
     }
 
     fn over(queue: Queue<T>, ledger: Shared<Ledger>) -> Result<JoinableQueue<T>> {
         Ok(JoinableQueue { queue, ledger, place: Arc::new(AtomicU64::new(0)) })
+    }
+
+    /// One whose items nobody has taken yet.
+    pub(super) fn around(queue: Queue<T>) -> Result<JoinableQueue<T>> {
+        Self::over(queue, Shared::new(Ledger::new())?)
     }
 
     pub(crate) fn queue(&self) -> &Queue<T> {
@@ -85,8 +91,8 @@ impl<T> JoinableQueue<T> {
     /// Says that an item that was got is done.
     ///
     /// # Errors
-    /// * [`Error::InvalidArgument`](crate::Error::InvalidArgument): it was said of as many items as were put.
-    /// * [`Error::Corrupt`](crate::Error::Corrupt): the queue's memory was scribbled over.
+    /// * [`Error::InvalidArgument`]: it was said of as many items as were put.
+    /// * [`Error::Corrupt`]: the queue's memory was scribbled over.
     pub fn task_done(&self) -> Result<()> {
         self.ledger.task_done(self.place()?, self.queue.ring().put_so_far()?)
     }
@@ -101,8 +107,8 @@ impl<T> JoinableQueue<T> {
     /// processes that have got items are watched.
     ///
     /// # Errors
-    /// * [`Error::ItemsLost`](crate::Error::ItemsLost): processes have ended with items that were not done.
-    /// * [`Error::Corrupt`](crate::Error::Corrupt): the queue's memory was scribbled over.
+    /// * [`Error::ItemsLost`]: processes have ended with items that were not done.
+    /// * [`Error::Corrupt`]: the queue's memory was scribbled over.
     pub fn join(&self) -> Result<()> {
         self.join_until(Deadline::NEVER)
     }
@@ -110,7 +116,7 @@ impl<T> JoinableQueue<T> {
     /// Whether every item that was put is done.
     ///
     /// # Errors
-    /// * [`Error::TimeoutError`](crate::Error::TimeoutError): it is not.
+    /// * [`Error::TimeoutError`]: it is not.
     /// * Those of [`join`](Self::join).
     pub fn try_join(&self) -> Result<()> {
         self.join_until(Deadline::now())
@@ -119,7 +125,7 @@ impl<T> JoinableQueue<T> {
     /// Waits until every item that was put is done, no longer than `timeout`.
     ///
     /// # Errors
-    /// * [`Error::TimeoutError`](crate::Error::TimeoutError): that was not so within the time.
+    /// * [`Error::TimeoutError`]: that was not so within the time.
     /// * Those of [`join`](Self::join).
     pub fn join_timeout(&self, timeout: Duration) -> Result<()> {
         self.join_until(Deadline::after(timeout))
@@ -133,7 +139,7 @@ impl<T> JoinableQueue<T> {
     /// How many items were put and are not done.
     ///
     /// # Errors
-    /// * [`Error::Corrupt`](crate::Error::Corrupt): the queue's memory was scribbled over.
+    /// * [`Error::Corrupt`]: the queue's memory was scribbled over.
     pub fn unfinished(&self) -> Result<usize> {
         Ok(self.ledger.unfinished(self.queue.ring().put_so_far()?))
     }
@@ -182,6 +188,14 @@ impl<T> JoinableQueue<T> {
     pub fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
+
+    /// A descriptor that is readable while there may be something to get; see [`Queue::readiness`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn readiness(&self) -> Result<BorrowedFd<'_>> {
+        self.queue.readiness()
+    }
 }
 
 impl<T: Encode> JoinableQueue<T> {
@@ -217,6 +231,22 @@ impl<T: Encode> JoinableQueue<T> {
     pub fn put_many(&self, items: &[T]) -> Result<usize> {
         self.queue.put_many(items)
     }
+
+    /// Puts items as [`Queue::try_put_many`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_put_many(&self, items: &[T]) -> Result<usize> {
+        self.queue.try_put_many(items)
+    }
+
+    /// Puts items as [`Queue::put_many_timeout`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put_many_timeout(&self, items: &[T], timeout: Duration) -> Result<usize> {
+        self.queue.put_many_timeout(items, timeout)
+    }
 }
 
 impl<T: Decode> JoinableQueue<T> {
@@ -247,7 +277,47 @@ impl<T: Decode> JoinableQueue<T> {
 
     fn get_until(&self, deadline: Deadline) -> Result<T> {
         let place = self.place()?;
-        self.queue.get_claiming(deadline, |number| self.ledger.claim(place, number))
+        self.queue.get_claiming(deadline, |number| self.ledger.claim(place, number, 1))
+    }
+
+    /// Gets items as [`Queue::get_many`] does; [`task_done`](Self::task_done) is due for each of them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_many(&self, most: usize) -> Result<Vec<T>> {
+        self.get_many_until(most, Deadline::NEVER)
+    }
+
+    /// Gets items as [`Queue::try_get_many`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_get_many(&self, most: usize) -> Result<Vec<T>> {
+        self.get_many_until(most, Deadline::now())
+    }
+
+    /// Gets items as [`Queue::get_many_timeout`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_many_timeout(&self, most: usize, timeout: Duration) -> Result<Vec<T>> {
+        self.get_many_until(most, Deadline::after(timeout))
+    }
+
+    fn get_many_until(&self, most: usize, deadline: Deadline) -> Result<Vec<T>> {
+        let place = self.place()?;
+        let most = most.min(Ledger::MOST);
+        let claim = |first, count| self.ledger.claim(place, first, count);
+        self.queue.get_many_claiming(most, deadline, claim)
+    }
+
+    /// Gets item after item, waiting for each, until the queue is closed and empty;
+    /// [`task_done`](Self::task_done) is due for each of them.
+    pub fn iter(&self) -> impl Iterator<Item = Result<T>> + '_ {
+        std::iter::from_fn(|| match self.get() {
+            Err(Error::Closed) => None,
+            item => Some(item),
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the processes of a `JoinableQueue` share beside its ring: who has taken items that are not done.
 
+use super::turn::take_turn;
 use crate::region::{RawLock, RawLockGuard};
 use crate::sys::time::Deadline;
 use crate::sys::{self, poll, process};
@@ -38,28 +39,37 @@ crate::shared! {
     }
 }
 
-/// How many items a process has and which it was about to take last, in one word, so that they change as one.
+/// How many items a process has, and of those that it was about to take last the number of the first and
+/// how many they are: in one word, so that they change as one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Account(u64);
 
 impl Account {
     const OWED_BITS: u32 = 24;
     const OWED: u64 = (1 << Self::OWED_BITS) - 1;
-    /// The number of no item.
-    const NONE: u64 = u64::MAX >> Self::OWED_BITS;
-    const EMPTY: Account = Account(Self::NONE << Self::OWED_BITS);
+    const LAST_BITS: u32 = 12;
+    const LAST: u64 = (1 << Self::LAST_BITS) - 1;
+    const NUMBER: u64 = u64::MAX >> (Self::OWED_BITS + Self::LAST_BITS);
+    const EMPTY: Account = Account(0);
 
     fn owed(self) -> u64 {
         self.0 & Self::OWED
     }
 
-    fn is_about(self, number: u64) -> bool {
-        self.0 >> Self::OWED_BITS == number & Self::NONE
+    /// How many it was about to take; 0 if that is settled.
+    fn last(self) -> u64 {
+        self.0 >> Self::OWED_BITS & Self::LAST
     }
 
-    /// With one more item, which is `number`.
-    fn with(self, number: u64) -> Account {
-        Account(number << Self::OWED_BITS | (self.owed() + 1).min(Self::OWED))
+    fn is_about(self, number: u64) -> bool {
+        self.last() > 0 && self.0 >> (Self::OWED_BITS + Self::LAST_BITS) == number & Self::NUMBER
+    }
+
+    /// With `count` more items, the first of which is `number`.
+    fn with(self, number: u64, count: u64) -> Account {
+        let owed = (self.owed() + count).min(Self::OWED);
+        let last = count.min(Self::LAST) << Self::OWED_BITS;
+        Account((number & Self::NUMBER) << (Self::OWED_BITS + Self::LAST_BITS) | last | owed)
     }
 
     /// With one item less.
@@ -67,9 +77,9 @@ impl Account {
         (self.owed() > 0).then(|| Account(self.0 - 1))
     }
 
-    /// Without the last item, which was not taken.
+    /// Without the last items, which were not taken.
     fn without_last(self) -> Account {
-        Account(Self::EMPTY.0 | self.owed().saturating_sub(1))
+        Account(self.owed().saturating_sub(self.last()))
     }
 }
 
@@ -101,9 +111,12 @@ impl Slot {
             Ok(pidfd) => {
                 poll::wait_readable(pidfd.as_fd(), Deadline::now()).map_err(Error::os("ppoll"))
             }
-            Err(error) if error.raw_os_error() == Some(sys::ESRCH) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(sys::EINVAL) => Ok(pid != 0),
-            Err(error) => Err(Error::os("pidfd_open")(error)),
+            Err(error) => match error.raw_os_error() {
+                Some(sys::ESRCH) => Ok(true),
+                // No process, or the number is that of a thread now, which later kernels say by ENOENT.
+                Some(sys::EINVAL | sys::ENOENT) => Ok(pid != 0),
+                _ => Err(Error::os("pidfd_open")(error)),
+            },
         }
     }
 }
@@ -120,9 +133,13 @@ impl Ledger {
     }
 
     fn lock(&self) -> Result<RawLockGuard<'_>> {
-        let lock = self.lock.acquire()?;
-        if lock.owner_died() {
-            self.finish_burial(&lock)?;
+        self.lock_until(Deadline::NEVER)?.ok_or(Error::TimeoutError)
+    }
+
+    fn lock_until(&self, deadline: Deadline) -> Result<Option<RawLockGuard<'_>>> {
+        let lock = take_turn(&self.lock, deadline, || Ok(false))?;
+        if let Some(lock) = lock.as_ref().filter(|lock| lock.owner_died()) {
+            self.finish_burial(lock)?;
         }
         Ok(lock)
     }
@@ -147,8 +164,12 @@ impl Ledger {
         Ok(free)
     }
 
-    /// Notes that the process at `place` is about to take item `number`. The caller has the consumers' turn.
-    pub(super) fn claim(&self, place: Option<usize>, number: u64) {
+    /// Items that a process may take at once.
+    pub(super) const MOST: usize = Account::LAST as usize;
+
+    /// Notes that the process at `place` is about to take `count` items, the first of which is `number`. The
+    /// caller has the consumers' turn.
+    pub(super) fn claim(&self, place: Option<usize>, number: u64, count: u64) {
         // Whoever was about to take this very item before was killed, or failed, before it was taken.
         let last = self.last.load(Ordering::SeqCst) as usize;
         if let Some(last) = last.checked_sub(1).and_then(|last| self.slots.get(last)) {
@@ -156,7 +177,7 @@ impl Ledger {
         }
         if let Some(slot) = place.and_then(|place| self.slots.get(place)) {
             self.last.store(place.map_or(0, |place| place as u32 + 1), Ordering::SeqCst);
-            slot.change(|account| Some(account.with(number)));
+            slot.change(|account| Some(account.with(number, count)));
         }
     }
 
@@ -199,7 +220,7 @@ impl Ledger {
             if done == put()? as u32 {
                 return Ok(());
             }
-            self.report_the_dead(&put, &taken)?;
+            self.report_the_dead(deadline, &put, &taken)?;
             if deadline.has_passed() {
                 return Err(Error::TimeoutError);
             }
@@ -211,6 +232,7 @@ impl Ledger {
     /// Fails if processes that have ended have items that are not done, and counts these as done.
     fn report_the_dead(
         &self,
+        deadline: Deadline,
         put: impl Fn() -> Result<u64>,
         taken: impl Fn() -> Result<u64>,
     ) -> Result<()> {
@@ -218,7 +240,7 @@ impl Ledger {
         if !self.slots.iter().any(|slot| has_items(&slot)) {
             return Ok(());
         }
-        let lock = self.lock()?;
+        let Some(lock) = self.lock_until(deadline)? else { return Ok(()) };
         let mut items = 0;
         for slot in self.slots.iter().filter(has_items) {
             if !slot.is_dead()? {
@@ -269,13 +291,15 @@ mod tests {
 
     #[test]
     fn an_account_counts_and_takes_back_the_last() {
-        let account = Account::EMPTY.with(7).with(u64::MAX);
+        let account = Account::EMPTY.with(7, 1).with(u64::MAX, 1);
         assert_eq!(account.owed(), 2);
         assert!(!account.is_about(8));
-        let account = account.less().unwrap().with(9);
-        assert!(account.is_about(9) && account.owed() == 2);
+        let account = account.less().unwrap().with(9, 3);
+        assert!(account.is_about(9) && account.owed() == 4);
         let account = account.without_last();
         assert!(!account.is_about(9) && account.owed() == 1);
         assert!(account.less().unwrap().less().is_none());
+        assert!(!Account::EMPTY.is_about(0));
+        assert!(Account::EMPTY.with(u64::MAX, 1).is_about(u64::MAX));
     }
 }

@@ -3,20 +3,28 @@
 use crate::sys::limits::{Resource, physical_memory, soft_limit};
 use std::fs;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A quarter of the memory that this process may use, but not more than half of what its limits leave
 /// for one file or one mapping.
 pub(crate) fn default_max_bytes() -> u64 {
-    static LIMIT: OnceLock<u64> = OnceLock::new();
-    *LIMIT.get_or_init(|| {
-        const LEAST: u64 = 64 << 10;
-        let memory = cgroup_limit().unwrap_or(u64::MAX).min(physical_memory()) / 4;
-        let fits = |resource| soft_limit(resource).ok().flatten().map_or(u64::MAX, |n| n / 2);
-        let limits = fits(Resource::AddressSpace).min(fits(Resource::FileSize));
-        // Positions are within what a mapping can be, on machines of 32 bits too.
-        memory.min(limits).min(isize::MAX as u64 / 2).max(LEAST)
-    })
+    const LEAST: u64 = 64 << 10;
+    let fits = |resource| soft_limit(resource).ok().flatten().map_or(u64::MAX, |n| n / 2);
+    let limits = fits(Resource::AddressSpace).min(fits(Resource::FileSize));
+    // Positions are within what a mapping can be, on machines of 32 bits too.
+    (usable_memory() / 4).min(limits).min(isize::MAX as u64 / 2).max(LEAST)
+}
+
+/// The memory of the machine, or of the control group.
+fn usable_memory() -> u64 {
+    // No lock that a forked child could find held; two threads that come first both look.
+    static KNOWN: AtomicU64 = AtomicU64::new(0);
+    let mut memory = KNOWN.load(Ordering::Relaxed);
+    if memory == 0 {
+        memory = cgroup_limit().unwrap_or(u64::MAX).min(physical_memory());
+        KNOWN.store(memory, Ordering::Relaxed);
+    }
+    memory
 }
 
 /// The lowest memory limit of the control groups this process is in, where `/proc` and `/sys` show them.

@@ -24,6 +24,7 @@ mod side;
 mod simple;
 mod state;
 mod store;
+mod turn;
 
 pub use builder::Builder;
 pub use channel::{Receiver, Sender, bounded_channel, channel};

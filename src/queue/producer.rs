@@ -6,6 +6,7 @@ use super::ring::Inner;
 use super::side::Side;
 use super::state::{Frame, SEGMENTS};
 use super::store::EAGER;
+use super::turn::take_turn;
 use crate::region::RawLockGuard;
 use crate::sys;
 use crate::sys::time::Deadline;
@@ -19,8 +20,12 @@ use std::time::Duration;
 /// message taken.
 const COMFORT: Duration = Duration::from_micros(200);
 
-/// How long a producer waits for room before it takes more memory.
-const PATIENCE: Duration = Duration::from_micros(100);
+/// How long a producer waits for room before it takes a mebibyte more: about as long as that would cost it in
+/// fresh pages.
+const PATIENCE: Duration = Duration::from_micros(500);
+
+/// The longest such wait, however much is to be taken.
+const MOST_PATIENCE: Duration = Duration::from_millis(20);
 
 /// What a message needs of the ring.
 #[derive(Clone, Copy)]
@@ -123,7 +128,7 @@ impl Inner {
     }
 
     fn producers_turn(&self, deadline: Deadline) -> Result<RawLockGuard<'_>> {
-        let turn = self.turn(&self.state().producer.turn, deadline, || self.nobody_can_put())?;
+        let turn = take_turn(&self.state().producer.turn, deadline, || self.nobody_can_put())?;
         let full = || if self.state().is_closed() { Error::Closed } else { Error::Full };
         turn.ok_or_else(full)
     }
@@ -238,12 +243,14 @@ impl Inner {
             self.state().producer.seen.store(head);
             match self.room(tail, last, head, need)? {
                 Room::Here => return Ok(tail),
-                Room::Beyond { class, small, comfort_at } => match comfort.until(PATIENCE) {
-                    Some(until) if !small => {
-                        self.sleep_for_space(comfort_at, until, &mut comfort)?
+                Room::Beyond { class, small, comfort_at } => {
+                    match comfort.until(self.patience(class)?) {
+                        Some(until) if !small => {
+                            self.sleep_for_space(comfort_at, until, &mut comfort)?
+                        }
+                        _ => return self.enter_one(tail, head, need, class),
                     }
-                    _ => return self.enter(tail, class),
-                },
+                }
                 Room::None { .. } if self.is_at_end(head, tail) => {
                     self.step_over_for_consumer(tail, deadline)?;
                 }
@@ -258,6 +265,12 @@ impl Inner {
         }
     }
 
+    /// How long to wait for room before `class` is entered.
+    fn patience(&self, class: u64) -> Result<Duration> {
+        let mebibytes = (self.store.len(class)? >> 20).min(1000) as u32;
+        Ok((PATIENCE * mebibytes).min(MOST_PATIENCE))
+    }
+
     /// Whether the head is at the end of a segment that is not the last, and has yet to leave it.
     fn is_at_end(&self, head: Mark, tail: Mark) -> bool {
         let (next, _) = self.segment(head.segment.wrapping_add(1));
@@ -270,7 +283,7 @@ impl Inner {
     /// sleeps in the consumers' turn here, since there are messages behind the segment: it is free, or
     /// soon will be.
     fn step_over_for_consumer(&self, tail: Mark, deadline: Deadline) -> Result<()> {
-        let turn = self.turn(&self.state().consumer.turn, deadline, || Ok(false))?;
+        let turn = take_turn(&self.state().consumer.turn, deadline, || Ok(false))?;
         let Some(turn) = turn else { return Err(Error::Full) };
         self.settle_consumer(&turn);
         self.step_over(self.state().head.read(), tail).map(drop)
@@ -321,9 +334,29 @@ impl Inner {
         Ok(Room::None { exact, comfort_at: comfort_at(tail, last, head, need) })
     }
 
+    /// Prepares the next segment in `class`, or in a smaller one if the system has not the memory for that.
+    fn enter_one(&self, tail: Mark, head: Mark, need: Need, class: u64) -> Result<Mark> {
+        let refused = match self.enter(tail, class) {
+            Err(error @ Error::Os { .. }) => error,
+            outcome => return outcome,
+        };
+        let taken = self.taken(head, tail)?;
+        let may_do = |class: &u64| {
+            let fits = self.store.len(*class).is_ok_and(|len| len >= need.stride);
+            taken & 1 << *class == 0 && fits
+        };
+        let entered =
+            (0..class).rev().filter(may_do).find_map(|class| self.enter(tail, class).ok());
+        entered.ok_or(refused)
+    }
+
     /// Prepares the next segment in `class`. It becomes real with the next tail that is published.
     fn enter(&self, tail: Mark, class: u64) -> Result<Mark> {
-        self.store.reserve(class)?;
+        if let Err(refused) = self.store.reserve(class) {
+            // What it has got of it already is of no use.
+            self.store.give_back(class)?;
+            return Err(refused);
+        }
         self.lay_out(tail, class)
     }
 

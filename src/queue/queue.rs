@@ -18,8 +18,9 @@ use std::time::Duration;
 /// A clone is the same queue, and so is what another process receives when a queue is sent to it as an
 /// argument or a message. What one process puts comes out in the order in which it was put.
 ///
-/// It costs four descriptors, begins with 36 KiB of memory, takes more as it fills, and gives it back
-/// when it runs empty.
+/// It costs five descriptors, begins with 36 KiB of memory, takes more as it fills, and gives it back
+/// when it runs empty. Of items with descriptors it holds a few hundred, as many as the system's socket has
+/// room for; each of them may have thousands.
 ///
 /// # If a process dies
 /// Killed in the middle of a `put`, a process has put its item or it has not; in the middle of a `get`, it
@@ -226,7 +227,7 @@ impl<T: Encode> Queue<T> {
     /// When it returns, the item is in the queue: it stays there whatever becomes of this process.
     ///
     /// # Blocking
-    /// Waits without limit for room; signals do not end the wait.
+    /// Waits without limit for room, in the queue or for the item's descriptors; signals do not end the wait.
     ///
     /// # If a process dies
     /// The death of another producer or consumer at any moment neither blocks this call nor damages what is
@@ -432,11 +433,22 @@ impl<T: Decode> Queue<T> {
     }
 
     fn get_many_until(&self, most: usize, deadline: Deadline) -> Result<Vec<T>> {
+        self.get_many_claiming(most, deadline, |_, _| ())
+    }
+
+    /// Gets the first items; `claim` is called with the number of the first and how many they are, just
+    /// before they are taken.
+    pub(super) fn get_many_claiming(
+        &self,
+        most: usize,
+        deadline: Deadline,
+        claim: impl FnOnce(u64, u64),
+    ) -> Result<Vec<T>> {
         if most == 0 {
             return Ok(Vec::new());
         }
         let mut batch = Batch::of(most);
-        self.ring.get_many(&mut batch, deadline)?;
+        self.ring.get_many(&mut batch, deadline, claim)?;
         let mut items = Vec::with_capacity(batch.count());
         batch.try_for_each(|bytes, fds| {
             items.push(decode(bytes, fds)?);

@@ -18,7 +18,6 @@ use super::side::Side;
 use super::state::State;
 use super::store::Store;
 use crate::codec::Payload;
-use crate::region::{RawLock, RawLockGuard};
 use crate::sys;
 use crate::sys::poll::{self, Epoll, PollFd};
 use crate::sys::time::Deadline;
@@ -69,10 +68,6 @@ pub(super) struct Inner {
     /// and rings then, which spares the sleeper a look that is too early.
     pub(super) tended: bool,
 }
-
-/// How long somebody who does not want to wait still waits for another to finish what it does: the copying of
-/// a message, and that the system has not taken the processor away for longer than it usually does.
-const GRACE: Duration = Duration::from_millis(20);
 
 impl Ring {
     /// # Errors
@@ -139,6 +134,11 @@ impl Ring {
         self.inner.is_left(&self.inner.writers)
     }
 
+    /// What hangs up when no receiver is left, of a sender's ring.
+    pub(crate) fn readers(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.readers.as_ref().map(AsFd::as_fd)
+    }
+
     /// Encodes an end: the ring, then `life`, then what hangs up when the other end is gone.
     pub(crate) fn encode_with_end(&self, encoder: &mut Encoder<'_>, life: BorrowedFd<'_>) {
         self.encode(encoder);
@@ -180,11 +180,17 @@ impl Ring {
     }
 
     /// Takes the first message, and those behind it that are there and fit the batch. Not for a crowd.
+    /// `claim` is called as in [`get`](Self::get), with the number of the first and how many they are.
     ///
     /// # Errors
     /// Those of [`get`](Self::get).
-    pub(crate) fn get_many(&self, batch: &mut Batch, deadline: Deadline) -> Result<()> {
-        self.inner.get_many(batch, deadline)
+    pub(crate) fn get_many(
+        &self,
+        batch: &mut Batch,
+        deadline: Deadline,
+        claim: impl FnOnce(u64, u64),
+    ) -> Result<()> {
+        self.inner.get_many(batch, deadline, claim)
     }
 
     /// Takes the first message into `message`, in place of what was there, and says its number.
@@ -390,13 +396,17 @@ impl Inner {
     pub(super) fn linger(&self, rings: &mut u32, found: impl Fn() -> Result<bool>) -> Result<()> {
         const LOOKS: usize = 100;
         const MOST: u32 = 12;
+        if found()? {
+            return Ok(());
+        }
+        // On the same processor the publisher cannot go on before this one lets it.
+        std::thread::yield_now();
         for _ in 0..LOOKS {
             if found()? {
                 return Ok(());
             }
             std::hint::spin_loop();
         }
-        // With one processor, the publisher has to have it.
         std::thread::yield_now();
         // Each pause is as long as those before it together: none is much longer than need be.
         for pause in 0..(*rings).min(MOST) {
@@ -407,30 +417,6 @@ impl Inner {
         }
         *rings += 1;
         Ok(())
-    }
-
-    /// Takes a turn within the time allowed; `None` once that is over and `hopeless` says that who has the
-    /// turn cannot go on, either.
-    ///
-    /// A holder that can go on is about to: a caller who does not want to wait still waits for it, since
-    /// what it asked for is there.
-    pub(super) fn turn<'a>(
-        &self,
-        turn: &'a RawLock,
-        deadline: Deadline,
-        hopeless: impl Fn() -> Result<bool>,
-    ) -> Result<Option<RawLockGuard<'a>>> {
-        const SLICE: Duration = Duration::from_millis(1);
-        if let Some(guard) = turn.acquire_until(deadline)? {
-            return Ok(Some(guard));
-        }
-        let grace = Deadline::after(GRACE);
-        while !hopeless()? && !grace.has_passed() {
-            if let Some(guard) = turn.acquire_until(Deadline::after(SLICE))? {
-                return Ok(Some(guard));
-            }
-        }
-        Ok(None)
     }
 
     /// The tail, for who has not the producers' turn.

@@ -1,8 +1,12 @@
 //! `SimpleQueue<T>`: a pair of kernel sockets that keep message boundaries.
+//!
+//! The getters take turns, so that each can look at the item in front before it takes it away: one whose
+//! descriptors find no free numbers stays where it is.
 
 use super::queue::{decode, with_scratch};
+use super::turn::take_turn;
 use crate::codec::Payload;
-use crate::region::SharedBytes;
+use crate::region::{RawLock, Shared, SharedBytes};
 use crate::sys::socket::{self, Kind, MAX_FDS, Receive};
 use crate::sys::time::Deadline;
 use crate::sys::{self, poll};
@@ -23,11 +27,12 @@ const ELSEWHERE: u8 = 1;
 
 /// A first-in, first-out queue that the kernel keeps.
 ///
-/// It has no memory of its own, no lock, and about a hundred small items of room; a descriptor of it can be
+/// It has three descriptors, no memory but one lock, and about a hundred small items of room; it can be
 /// polled. Where more is wanted there is [`Queue`](crate::Queue), which is faster too.
 ///
 /// # If a process dies
-/// Each item is put, and taken, in one system call, which is done or not when its process is killed.
+/// Each item is put, and taken, in one system call, which is done or not when its process is killed. Another
+/// getter then goes on in place of one that was killed.
 ///
 /// # Differences from Python
 /// `close` is about the queue, not about the calling process alone: whoever waits to get wakes once what is
@@ -42,31 +47,48 @@ const ELSEWHERE: u8 = 1;
 /// # Ok::<(), multiproc::Error>(())
 /// ```
 pub struct SimpleQueue<T> {
-    /// The end that is received from, and the one that is sent to.
-    ends: Arc<(OwnedFd, OwnedFd)>,
+    inner: Arc<Inner>,
     items: PhantomData<fn(T) -> T>,
+}
+
+struct Inner {
+    /// The end that is received from.
+    read: OwnedFd,
+    /// The end that is sent to.
+    write: OwnedFd,
+    /// Held by the one getter that takes an item, also while it sleeps for one.
+    turn: Shared<RawLock>,
+}
+
+/// What is in front.
+#[derive(PartialEq)]
+enum Front {
+    Item,
+    Nothing,
+    /// Nothing, and nothing will come.
+    End,
 }
 
 impl<T> SimpleQueue<T> {
     /// Makes a queue.
     ///
     /// # Errors
-    /// * [`Error::Os`]: the system refused memory (ENOMEM) or a descriptor (EMFILE).
+    /// * [`Error::Os`]: the system refused memory (ENOMEM, ENOSPC) or a descriptor (EMFILE).
     pub fn new() -> Result<SimpleQueue<T>> {
         let (read, write) = socket::pair(Kind::SeqPacket).map_err(Error::os("socketpair"))?;
-        Ok(Self::over(read, write))
+        Ok(Self::over(Inner { read, write, turn: Shared::new(RawLock::new())? }))
     }
 
-    fn over(read: OwnedFd, write: OwnedFd) -> SimpleQueue<T> {
-        SimpleQueue { ends: Arc::new((read, write)), items: PhantomData }
+    fn over(inner: Inner) -> SimpleQueue<T> {
+        SimpleQueue { inner: Arc::new(inner), items: PhantomData }
     }
 
     fn read_end(&self) -> BorrowedFd<'_> {
-        self.ends.0.as_fd()
+        self.inner.read.as_fd()
     }
 
     fn write_end(&self) -> BorrowedFd<'_> {
-        self.ends.1.as_fd()
+        self.inner.write.as_fd()
     }
 
     /// Whether there is nothing to get.
@@ -75,11 +97,15 @@ impl<T> SimpleQueue<T> {
     /// * [`Error::Os`]: the system refused to look.
     #[doc(alias = "empty")]
     pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.look()? != Front::Item)
+    }
+
+    fn look(&self) -> Result<Front> {
         let how = Receive { dont_wait: true, peek: true, without_fds: true };
         match socket::receive(self.read_end(), &mut [IoSliceMut::new(&mut [0])], &mut vec![], how) {
             // A closed queue has messages of no bytes, one after the other.
-            Ok(received) => Ok(received.len == 0),
-            Err(error) if error.raw_os_error() == Some(sys::EAGAIN) => Ok(true),
+            Ok(received) => Ok(if received.len == 0 { Front::End } else { Front::Item }),
+            Err(error) if error.raw_os_error() == Some(sys::EAGAIN) => Ok(Front::Nothing),
             Err(error) => Err(Error::os("recvmsg")(error)),
         }
     }
@@ -173,7 +199,8 @@ impl<T: Decode> SimpleQueue<T> {
     /// # Errors
     /// * [`Error::Closed`]: the queue is empty, and somebody closed it.
     /// * [`Error::Decode`]: the item is taken, but it is no `T`.
-    /// * [`Error::Os`] (EMFILE): the item is taken, but this process has no free numbers for its descriptors.
+    /// * [`Error::Os`] (EMFILE): this process has no free numbers for the item's descriptors; it stays first.
+    /// * [`Error::Corrupt`]: the queue's memory was scribbled over.
     pub fn get(&self) -> Result<T> {
         self.get_until(Deadline::NEVER)
     }
@@ -213,19 +240,32 @@ impl<T: Decode> SimpleQueue<T> {
     }
 
     fn receive(&self, message: &mut Payload, deadline: Deadline) -> Result<()> {
-        let how = Receive { dont_wait: deadline != Deadline::NEVER, ..Receive::default() };
-        message.bytes.resize(INLINE + 1, 0);
+        let nothing = || self.look().map(|front| front != Front::Item);
+        let Some(_turn) = take_turn(&self.inner.turn, deadline, nothing)? else {
+            return Err(if self.look()? == Front::End { Error::Closed } else { Error::Empty });
+        };
+        self.peek(message, deadline)?;
+        // It is the one that was looked at: nobody else takes any, and those who put do it behind.
+        if !message.bytes.is_empty() { self.discard() } else { Ok(()) }
+    }
+
+    /// Waits for an item and copies it and its descriptors.
+    fn peek(&self, message: &mut Payload, deadline: Deadline) -> Result<()> {
+        let dont_wait = deadline != Deadline::NEVER;
+        let how = Receive { dont_wait, peek: true, without_fds: false };
+        message.bytes.reserve(INLINE + 1);
         loop {
-            let parts = &mut [IoSliceMut::new(&mut message.bytes)];
-            match socket::receive(self.read_end(), parts, &mut message.fds, how) {
+            let Payload { bytes, fds } = message;
+            match socket::receive_onto(self.read_end(), bytes, INLINE + 1, fds, how) {
                 Ok(received) if received.fds_lost => {
                     return Err(Error::os("recvmsg")(io::Error::from_raw_os_error(sys::EMFILE)));
                 }
-                Ok(received) if received.truncated => return Err(Error::corrupt("a queue's item")),
-                Ok(received) => {
-                    message.bytes.truncate(received.len);
-                    return Ok(());
+                Ok(received) if received.truncated => {
+                    // None that `put` has put: the others can be had once it is away.
+                    self.discard()?;
+                    return Err(Error::corrupt("a queue's item"));
                 }
+                Ok(_) => return Ok(()),
                 Err(error) if error.raw_os_error() == Some(sys::EAGAIN) => {}
                 Err(error) => return Err(Error::os("recvmsg")(error)),
             }
@@ -234,6 +274,13 @@ impl<T: Decode> SimpleQueue<T> {
             }
             poll::wait_readable(self.read_end(), deadline).map_err(Error::os("ppoll"))?;
         }
+    }
+
+    /// Takes the item in front away; the kernel closes its descriptors.
+    fn discard(&self) -> Result<()> {
+        let how = Receive { dont_wait: true, peek: false, without_fds: true };
+        let taken = socket::receive(self.read_end(), &mut [], &mut Vec::new(), how);
+        taken.map(drop).map_err(Error::os("recvmsg"))
     }
 }
 
@@ -246,7 +293,7 @@ impl<T> AsFd for SimpleQueue<T> {
 
 impl<T> Clone for SimpleQueue<T> {
     fn clone(&self) -> SimpleQueue<T> {
-        SimpleQueue { ends: Arc::clone(&self.ends), items: PhantomData }
+        SimpleQueue { inner: Arc::clone(&self.inner), items: PhantomData }
     }
 }
 
@@ -262,6 +309,7 @@ impl<T> fmt::Debug for SimpleQueue<T> {
 
 impl<T> Encode for SimpleQueue<T> {
     fn encode(&self, encoder: &mut Encoder<'_>) {
+        self.inner.turn.encode(encoder);
         encoder.fd(self.read_end());
         encoder.fd(self.write_end());
     }
@@ -269,10 +317,11 @@ impl<T> Encode for SimpleQueue<T> {
 
 impl<T> Decode for SimpleQueue<T> {
     fn decode(decoder: &mut Decoder<'_>) -> Result<SimpleQueue<T>> {
+        let turn = Decode::decode(decoder)?;
         let (read, write) = (decoder.fd()?, decoder.fd()?);
         for end in [&read, &write] {
             socket::kind(end.as_fd()).map_err(|_| Error::decode("no socket"))?;
         }
-        Ok(SimpleQueue::over(read, write))
+        Ok(SimpleQueue::over(Inner { read, write, turn }))
     }
 }

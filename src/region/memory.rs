@@ -1,5 +1,6 @@
 //! A sealed file in memory.
 
+use crate::sys::limits::{Resource, soft_limit};
 use crate::sys::{self, memory};
 use crate::{Error, Result};
 use std::io;
@@ -35,6 +36,10 @@ impl Memory {
     }
 
     fn make(size: u64, reserved: u64, seals: i32) -> Result<Memory> {
+        // Beyond this limit the call below would raise SIGXFSZ.
+        if soft_limit(Resource::FileSize).ok().flatten().is_some_and(|limit| size > limit) {
+            return Err(Error::os("ftruncate")(io::Error::from_raw_os_error(sys::EFBIG)));
+        }
         let fd = memory::memfd(c"multiproc").map_err(Error::os("memfd_create"))?;
         memory::set_size(fd.as_fd(), size).map_err(Error::os("ftruncate"))?;
         let memory = Memory { fd, size };

@@ -1,6 +1,7 @@
 //! The lock under every other: a robust mutex in shared memory.
 
 use super::Share;
+use crate::sys::futex::Expected;
 use crate::sys::pthread::{Acquired, Mutex};
 use crate::sys::time::Deadline;
 use crate::sys::{process, thread};
@@ -251,6 +252,11 @@ impl RawLock {
     /// Whether somebody holds the lock at this moment; a holder that was killed holds it no more.
     pub fn locked(&self) -> bool {
         self.mutex.state().holder().is_some()
+    }
+
+    /// What to sleep on for the holder's release or death; `None` if nobody holds the lock.
+    pub(crate) fn watch(&self) -> Option<Expected<'_>> {
+        self.mutex.watch()
     }
 
     /// The process and the thread that hold the lock, as last seen.

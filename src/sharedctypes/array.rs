@@ -22,7 +22,8 @@ use std::time::Duration;
 ///
 /// # Differences from Python
 /// The lock of its own is not recursive: two guards at once would be two exclusive borrows, so the
-/// second is [`Error::Deadlock`].
+/// second is [`Error::Deadlock`]. [`Synchronized`](crate::Synchronized) has a recursive lock. An array of
+/// bytes has no `value` that ends at the first NUL beside the `raw` whole: bytes are bytes.
 ///
 /// # Examples
 /// ```

@@ -74,7 +74,7 @@ impl<T: Plain> RawValue<T> {
     /// A copy under a lock: its own, or one that is given.
     ///
     /// It is a copy because the lock's holder borrows the value, and handles without a lock go on
-    /// writing this one.
+    /// writing this one. [`Synchronized`](crate::Synchronized) puts this very one under a lock.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -300,7 +300,7 @@ impl<T: Plain> RawArray<T> {
     /// A copy under a lock: its own, or one that is given.
     ///
     /// It is a copy because the lock's holder borrows the items, and handles without a lock go on
-    /// writing these.
+    /// writing these. [`Synchronized`](crate::Synchronized) puts these very ones under a lock.
     ///
     /// # Errors
     /// As [`zeroed`](Self::zeroed).

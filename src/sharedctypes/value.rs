@@ -23,8 +23,10 @@ use std::time::Duration;
 ///
 /// # Differences from Python
 /// `v.value += 1` is two operations there and loses updates unless `get_lock()` is held around it; here
-/// it is `*v.lock()? += 1`, which cannot. The lock of its own is not recursive: two guards at once would
-/// be two exclusive borrows of one value, so the second is [`Error::Deadlock`].
+/// it is `*v.lock()? += 1`, which cannot. [`lock`](Self::lock) is `acquire`, the guard is `get_obj()`, and
+/// dropping it is `release`. The lock of its own is not recursive: two guards at once would be two
+/// exclusive borrows of one value, so the second is [`Error::Deadlock`].
+/// [`Synchronized`](crate::Synchronized) has a recursive lock, and a `get_lock`.
 ///
 /// # Examples
 /// ```
@@ -56,6 +58,7 @@ impl<T: Plain> Value<T> {
     /// While the calling thread holds `lock`, itself or by another value's guard, borrowing this one is
     /// [`Error::Deadlock`]. That is what a plain [`Lock`] is asked for: under one that its holder may
     /// acquire again, a second guard would borrow the same value exclusively a second time.
+    /// [`Synchronized`](crate::Synchronized) takes such a one.
     ///
     /// # Errors
     /// As [`new`](Self::new).

@@ -4,11 +4,12 @@ use super::slot::Slot;
 use crate::codec::Payload;
 use crate::process::target::{CallOnce, EntryPoint, Location};
 use crate::region::{RawLock, RawLockGuard, Shared};
-use crate::sys::futex::{self, Op};
+use crate::sys::futex::{self, Expected, Op};
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Encoder, Error, Result, Target};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
@@ -48,9 +49,11 @@ impl fmt::Display for BarrierBreak {
 const MOST: usize = 120;
 const SLOTS: usize = 2 * MOST;
 
-/// How long a party sleeps for the first time before it looks whether another died; twice as long each
-/// time after that, up to [`LAST_SLICE`].
-const FIRST_SLICE: Duration = Duration::from_millis(5);
+/// How long a party sleeps on the round alone. Most rounds are over by then, and watching the other parties
+/// makes each of them leave by a system call more. After that it watches them, where the system can.
+const FIRST_SLICE: Duration = Duration::from_millis(2);
+/// Where it cannot, a party looks after the others from time to time: after twice as long each time, up
+/// to this. So does who has no slot.
 const LAST_SLICE: Duration = Duration::from_millis(200);
 
 /// How a round ended, in the slots of those who wait, and why the barrier is broken.
@@ -79,6 +82,10 @@ crate::shared! {
         broken: AtomicU32,
         /// Who died, if that is why.
         dead: AtomicU32,
+        /// The round in which somebody watches the others; who comes then says so by `arrivals`.
+        watched: AtomicU32,
+        /// Moves on, and wakes all who watch, before one arrives whom they do not watch yet.
+        arrivals: AtomicU32,
         /// The slots from here on were never used.
         used: AtomicU32,
         /// The slot of the one that ends the round that is closing.
@@ -102,6 +109,8 @@ impl State {
             closing: AtomicU32::new(0),
             broken: AtomicU32::new(0),
             dead: AtomicU32::new(0),
+            watched: AtomicU32::new(0),
+            arrivals: AtomicU32::new(0),
             used: AtomicU32::new(0),
             closer: AtomicU32::new(0),
             timeout: AtomicU64::new(nanos),
@@ -123,6 +132,39 @@ impl State {
         Ok(guard)
     }
 
+    /// Puts a party into a slot. Whoever is woken to watch it comes for the lock first, and gets that when
+    /// the slot is marked, or its party is dead.
+    fn arrive(&self, slot: &Slot, round: u32) -> Result<()> {
+        if self.watched.load(Relaxed) == round {
+            futex::wake_op(&self.arrivals, Op::Add, 1, i32::MAX).map_err(Error::os("futex"))?;
+        }
+        slot.note.store(NOT_YET, Relaxed);
+        slot.mark.store(round, Relaxed);
+        Ok(())
+    }
+
+    /// What a party sleeps on when it watches: the end of the round, arrivals, and every other party,
+    /// whose death wakes one of those who watch it. If that one dies before it acts, its own death wakes
+    /// the next; so the news comes to somebody for as long as anybody is left. The caller holds the lock.
+    fn watch(&self, round: u32, own: &Slot) -> Vec<Expected<'_>> {
+        self.watched.store(round, Relaxed);
+        let mut words = vec![(&self.round, round), (&self.arrivals, self.arrivals.load(Relaxed))];
+        // While the round closes, its end is one party's matter, and nobody else's death breaks it.
+        let closer = self.living_closer();
+        let counts = |slot: &&Slot| {
+            !ptr::eq(*slot, own) && closer.is_none_or(|closer| ptr::eq(*slot, closer))
+        };
+        for slot in self.waiting().filter(counts) {
+            match slot.lock.watch() {
+                Some(word) => words.push(word),
+                // It died since the caller looked: no sleep, but another look.
+                None => words[0].1 = round.wrapping_sub(1),
+            }
+        }
+        words.truncate(futex::MOST_WORDS);
+        words
+    }
+
     /// [`enter`](Self::enter), and not between the last party's arrival and the end of the round.
     fn enter_unless_closing(&self) -> Result<RawLockGuard<'_>> {
         loop {
@@ -132,15 +174,20 @@ impl State {
             }
             let round = self.round.load(Relaxed);
             drop(guard);
-            self.sleep(round, Deadline::NEVER)?;
+            self.sleep(round, Deadline::NEVER, None)?;
         }
     }
 
     /// Whether the round is passed, and one who lives is about to say so.
     fn is_closing(&self) -> bool {
+        self.living_closer().is_some()
+    }
+
+    /// The one who is about to say that the round is passed.
+    fn living_closer(&self) -> Option<&Slot> {
+        let is_closing = self.closing.load(Relaxed) == self.round.load(Relaxed);
         let closer = self.slots.get(self.closer.load(Relaxed) as usize);
-        self.closing.load(Relaxed) == self.round.load(Relaxed)
-            && closer.is_some_and(|slot| slot.is_alive())
+        closer.filter(|slot| is_closing && slot.is_alive())
     }
 
     fn look_for_the_dead(&self, guard: &RawLockGuard<'_>) -> Result<()> {
@@ -213,23 +260,32 @@ impl State {
         }
     }
 
-    /// Sleeps until the round is over.
-    fn sleep(&self, round: u32, deadline: Deadline) -> Result<()> {
-        let mut slice = FIRST_SLICE;
+    /// Sleeps until the round is over; `own` is the sleeper's slot, if it has one.
+    fn sleep(&self, round: u32, mut deadline: Deadline, own: Option<&Slot>) -> Result<()> {
+        let (mut slice, mut watches, mut words) = (FIRST_SLICE, own.is_some(), Vec::new());
         // Acquire: pairs with the end of the round, before which its notes were written.
         while self.round.load(Acquire) == round {
-            let soon = deadline.min(Deadline::after(slice));
-            if futex::wait(&self.round, round, soon).map_err(Error::os("futex"))? {
-                continue;
+            let answer = if words.is_empty() {
+                let soon = deadline.min(Deadline::after(slice));
+                futex::wait(&self.round, round, soon).map(Some)
+            } else {
+                futex::wait_any(&words, deadline)
+            };
+            match answer.map_err(Error::os("futex"))? {
+                Some(true) if words.is_empty() => continue,
+                Some(_) => slice = LAST_SLICE.min(slice * 2),
+                None => watches = false,
             }
-            slice = LAST_SLICE.min(slice * 2);
             let guard = self.enter()?;
             let is_over = self.round.load(Relaxed) != round;
-            // Whoever runs the action has every party there, and will let them go.
-            let is_late = deadline.has_passed() && self.acting.load(Relaxed) != round;
-            if is_late && !is_over {
-                self.break_round(TIMED_OUT)?;
+            if deadline.has_passed() {
+                // Whoever runs the action has every party there, and will let them go.
+                if !is_over && self.acting.load(Relaxed) != round {
+                    self.break_round(TIMED_OUT)?;
+                }
+                deadline = Deadline::NEVER;
             }
+            words = own.filter(|_| watches).map_or_else(Vec::new, |own| self.watch(round, own));
             drop(guard);
         }
         Ok(())
@@ -243,8 +299,10 @@ impl State {
 ///
 /// # If a process dies
 /// A party that is killed while it waits, or while it runs the action, breaks the barrier for the
-/// others: their `wait` fails with [`BarrierBreak::PartyDied`], within a quarter of a second. (One that
-/// is killed before it arrives is not known to the barrier: give a timeout.)
+/// others: their `wait` fails with [`BarrierBreak::PartyDied`], at once where they have waited for some
+/// milliseconds, else when they have. (On a kernel before 5.16, or in a sandbox without `futex_waitv`,
+/// within a quarter of a second. One that is killed before it arrives is not known to the barrier: give a
+/// timeout.)
 ///
 /// # Differences from Python
 /// In Python the other parties of a killed one wait for ever. The number of parties is checked, and is
@@ -330,18 +388,17 @@ impl Barrier {
             }
             // All are there without this one, and the action runs: the next round is its own.
             drop(guard);
-            state.sleep(round, Deadline::NEVER)?;
+            state.sleep(round, Deadline::NEVER, None)?;
         };
         let round = state.round.load(Relaxed);
         let place = state.waiting().count();
         let (at, alive) = state.free_slot()?;
         let slot = &state.slots[at];
-        slot.note.store(NOT_YET, Relaxed);
-        slot.mark.store(round, Relaxed);
+        state.arrive(slot, round)?;
         let party = Party { slot, alive };
         if place + 1 < state.parties.load(Relaxed) as usize {
             drop(guard);
-            state.sleep(round, deadline)?;
+            state.sleep(round, deadline, Some(slot))?;
         } else {
             self.end_round(round, at, guard)?;
         }

@@ -28,7 +28,8 @@ use std::time::Duration;
 /// # Differences from Python
 /// Python's `Lock` may be released by anybody and stays locked for ever when its holder is killed.
 /// This one belongs to the thread that acquired it: acquiring it again there is
-/// [`Error::Deadlock`](crate::Error::Deadlock) instead of a wait without end.
+/// [`Error::Deadlock`](crate::Error::Deadlock) instead of a wait without end. What one process acquires
+/// and another releases is a [`Semaphore`](crate::Semaphore) of one permit.
 ///
 /// # Examples
 /// ```
@@ -131,6 +132,14 @@ impl Decode for Lock {
 ///
 /// It stays on the thread that acquired the lock. A copy made by `fork` releases nothing. Forgotten, it
 /// keeps the lock held until its thread ends, which counts as a killed holder.
+///
+/// # Differences from Python
+/// That somebody else releases the lock does not compile:
+/// ```compile_fail,E0277
+/// let lock = multiproc::Lock::new().unwrap();
+/// let guard = lock.acquire().unwrap();
+/// std::thread::scope(|scope| scope.spawn(move || drop(guard)).join().unwrap());
+/// ```
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct LockGuard<'a> {
     raw: RawLockGuard<'a>,

@@ -1,7 +1,7 @@
 //! The semaphore under every other: a count in shared memory.
 
 use crate::region::{RawLock, RawLockGuard};
-use crate::sys::futex::{self, Op};
+use crate::sys::futex::{self, Expected, Op};
 use crate::sys::time::Deadline;
 use crate::{Error, Result};
 use std::fmt;
@@ -28,14 +28,15 @@ crate::shared! {
     /// # Ok::<(), multiproc::Error>(())
     /// ```
     pub struct RawSemaphore {
-        /// The count; above it whether somebody sleeps; in the upper half the tag, which says which
-        /// owned permit is on its way between the count and its slot.
+        /// From below: the count, 31 bits; whether somebody sleeps; 16 bits, one for each of the first
+        /// slots, set while it owns a permit; the tag, which says which permit is on its way between
+        /// the count and one of the other slots.
         word: AtomicU64,
         /// The count never exceeds this.
         max: AtomicU32,
-        /// At least as many as there are owned permits; changed under `gate`.
+        /// At least as many as there are permits in those other slots; changed under `gate`.
         owned: AtomicU32,
-        /// Held by whoever wakes the sleeper, and for all that concerns owned permits.
+        /// Held by whoever wakes the sleeper, looks after the dead, or uses the tag.
         gate: RawLock,
         /// Held by the one who sleeps on the word; the others wait for this.
         turn: RawLock,
@@ -46,10 +47,18 @@ const COUNT: u64 = 0x7fff_ffff;
 /// The holder of the turn sleeps, or is about to, or did.
 const SLEEPS: u64 = 0x8000_0000;
 const LOW: u64 = 0xffff_ffff;
+/// Where the bits of the first slots begin.
+const SLOT_BITS: u32 = 32;
+/// How many slots have a bit in the word.
+pub(super) const BITS: usize = 16;
+const ALL_BITS: u64 = ((1 << BITS) - 1) << SLOT_BITS;
+/// Where the tag begins, which is at most as long as the bits before it.
+const TAG: u32 = 48;
 
-/// How long the sleeper waits for the first time before it looks whether an owner died; twice as long
-/// each time after that, up to [`LAST_SLICE`].
+/// How long the sleeper sleeps on the word alone. Most permits are back by then, and watching their owners
+/// makes each of them give back by a system call more. After that it watches them, where the system can.
 const FIRST_SLICE: Duration = Duration::from_millis(2);
+/// Where it cannot, it looks after them from time to time: after twice as long each time, up to this.
 const LAST_SLICE: Duration = Duration::from_millis(100);
 
 impl RawSemaphore {
@@ -107,7 +116,7 @@ impl RawSemaphore {
             return Ok(true);
         }
         let take = || Ok(self.take_in_turn().then_some(()));
-        Ok(self.wait_in_turn(deadline, take, || Ok(()))?.is_some())
+        Ok(self.wait_in_turn(deadline, take, || Ok(Vec::new()))?.is_some())
     }
 
     /// Adds one to the value, and wakes one of those who wait.
@@ -165,6 +174,11 @@ impl RawSemaphore {
 
     /// The value at this moment.
     pub fn value(&self) -> u32 {
+        self.count()
+    }
+
+    #[inline]
+    pub(super) fn count(&self) -> u32 {
         (self.word.load(Relaxed) & COUNT) as u32
     }
 
@@ -190,17 +204,18 @@ impl RawSemaphore {
         self.word.fetch_update(SeqCst, Acquire, change).is_ok()
     }
 
-    /// Waits for the turn, then until `take` gives something. `look` is called now and then for
-    /// as long as permits are owned: it gives back what the dead own.
-    pub(super) fn wait_in_turn<T>(
+    /// Waits for the turn, then until `take` gives something. `look` gives back what the dead own, and
+    /// gives what to sleep on so as to be woken when one of the living owners dies.
+    pub(super) fn wait_in_turn<'a, T>(
         &self,
         deadline: Deadline,
         mut take: impl FnMut() -> Result<Option<T>>,
-        mut look: impl FnMut() -> Result<()>,
+        mut look: impl FnMut() -> Result<Vec<Expected<'a>>>,
     ) -> Result<Option<T>> {
         // Whoever inherits a dead one's turn looks again, as everybody does here.
         let Some(_turn) = self.turn.acquire_until(deadline)? else { return Ok(None) };
-        let mut slice = FIRST_SLICE;
+        let (mut slice, mut watches) = (FIRST_SLICE, true);
+        let mut is_first = true;
         loop {
             if let Some(taken) = take()? {
                 return Ok(Some(taken));
@@ -211,14 +226,24 @@ impl RawSemaphore {
             if !self.change(|word| (word & COUNT == 0).then_some(word | SLEEPS)) {
                 continue;
             }
-            // The permits that are owned after this look were taken after a release, and that wakes.
-            if self.owned.load(SeqCst) == 0 {
+            // Who becomes an owner after this takes the mark of the sleeper away, which ends its sleep or
+            // keeps it from it: so these are all of them.
+            if !self.has_owners() {
                 self.sleep(deadline)?;
-                continue;
+            } else if is_first {
+                self.sleep(deadline.min(Deadline::after(slice)))?;
+            } else {
+                let mut words = look()?;
+                words.insert(0, (futex::low_half(&self.word), SLEEPS as u32));
+                if watches {
+                    let answer = futex::wait_any(&words, deadline).map_err(Error::os("futex"))?;
+                    watches = answer.is_some();
+                } else {
+                    self.sleep(deadline.min(Deadline::after(slice)))?;
+                    slice = LAST_SLICE.min(slice * 2);
+                }
             }
-            look()?;
-            self.sleep(deadline.min(Deadline::after(slice)))?;
-            slice = LAST_SLICE.min(slice * 2);
+            is_first = false;
         }
     }
 
@@ -228,42 +253,103 @@ impl RawSemaphore {
     }
 }
 
-/// What owned permits need: each goes from the count to its slot, or back, in steps that can be told
-/// from the tag wherever they are interrupted. All of it happens under the gate.
+/// What owned permits need. The first slots have a bit in the word, so a permit goes there and back in one
+/// step. To and from the others it goes in steps that can be told from the tag wherever they are
+/// interrupted, and all of that happens under the gate.
 impl RawSemaphore {
     pub(super) fn gate(&self) -> Result<RawLockGuard<'_>> {
         self.gate.acquire()
     }
 
-    pub(super) fn owned(&self) -> u32 {
-        self.owned.load(SeqCst)
+    /// Whether any permit is owned.
+    pub(super) fn has_owners(&self) -> bool {
+        // Acquire: whoever put a permit into one of the other slots counted it before it took it.
+        self.word.load(Acquire) & ALL_BITS != 0 || self.owned() != 0
     }
 
+    /// Whether the slot at `place`, one of the first, owns a permit.
+    #[inline]
+    pub(super) fn bit(&self, place: usize) -> bool {
+        self.word.load(Relaxed) & bit_of(place) != 0
+    }
+
+    /// The first slots that own no permit; none if there is no permit to own.
+    #[inline]
+    pub(super) fn clear_bits(&self) -> impl Iterator<Item = usize> {
+        let word = self.word.load(Relaxed);
+        let some = if word & COUNT == 0 { 0 } else { BITS };
+        (0..some).filter(move |&place| word & bit_of(place) == 0)
+    }
+
+    /// Takes one off the value for the slot at `place`, one of the first, whose lock the caller holds.
+    #[inline]
+    pub(super) fn take_bit(&self, place: usize) -> bool {
+        self.change(|word| match (word & bit_of(place), word & COUNT) {
+            (0, 0) => None,
+            (0, _) => Some((word - 1) & !SLEEPS | bit_of(place)),
+            // A dead one's, which need not go back first.
+            _ => Some(word),
+        })
+    }
+
+    /// Adds to the value what the slot at `place`, one of the first, owns; the caller holds its lock.
+    #[inline]
+    pub(super) fn give_bit(&self, place: usize) -> Result<()> {
+        let mut word = self.word.load(Relaxed);
+        while word & LOW != SLEEPS {
+            match self.give(word, word & !bit_of(place)) {
+                Ok(()) => return Ok(()),
+                Err(now) => word = now,
+            }
+        }
+        self.give_bit_to_a_sleeper(place)
+    }
+
+    #[cold]
+    fn give_bit_to_a_sleeper(&self, place: usize) -> Result<()> {
+        let _gate = self.gate()?;
+        self.give_bit_under_gate(place)
+    }
+
+    /// [`give_bit`](Self::give_bit) where the caller holds the gate too.
+    pub(super) fn give_bit_under_gate(&self, place: usize) -> Result<()> {
+        self.give_and_wake(|word| word & !bit_of(place))
+    }
+
+    pub(super) fn owned(&self) -> u32 {
+        self.owned.load(Relaxed)
+    }
+
+    /// Relaxed: whoever has to know learns it with the change of the word that follows.
     pub(super) fn set_owned(&self, count: u32) {
-        self.owned.store(count, SeqCst);
+        self.owned.store(count, Relaxed);
     }
 
     /// The tag that a killed process has left.
     pub(super) fn tag(&self) -> u32 {
-        (self.word.load(Relaxed) >> 32) as u32
+        (self.word.load(Relaxed) >> TAG) as u32
     }
 
     pub(super) fn clear_tag(&self) {
-        self.word.fetch_and(LOW, SeqCst);
+        self.word.fetch_and(!(u64::MAX << TAG), SeqCst);
     }
 
     /// Takes one off the value and leaves the tag, in one step.
     pub(super) fn take_tagged(&self, tag: u32) -> bool {
-        let tag = u64::from(tag) << 32;
-        self.change(|word| (word & COUNT != 0).then(|| ((word & LOW) - 1) | tag))
+        let tag = u64::from(tag) << TAG;
+        self.change(|word| (word & COUNT != 0).then(|| (word - 1) & !SLEEPS | tag))
     }
 
     /// Adds one to the value and leaves the tag, in one step.
+    pub(super) fn give_tagged(&self, tag: u32) -> Result<()> {
+        self.give_and_wake(|word| word | u64::from(tag) << TAG)
+    }
+
+    /// Adds one to the value and makes `mark`, in one step. The caller holds the gate.
     ///
     /// A sleeper is woken before: it sees nothing yet, says again that it sleeps, sees that a permit
     /// is owned, and comes to the gate to look.
-    pub(super) fn give_tagged(&self, tag: u32) -> Result<()> {
-        let tag = u64::from(tag) << 32;
+    fn give_and_wake(&self, mark: impl Fn(u64) -> u64) -> Result<()> {
         let mut word = self.word.load(Relaxed);
         loop {
             if word & LOW == SLEEPS {
@@ -272,14 +358,25 @@ impl RawSemaphore {
                 word = self.word.load(Relaxed);
                 continue;
             }
-            let room = self.check_room(word).is_ok();
-            let given = ((word & LOW) + u64::from(room)) | tag;
-            match self.word.compare_exchange_weak(word, given, SeqCst, Relaxed) {
-                Ok(_) => return Ok(()),
+            match self.give(word, mark(word)) {
+                Ok(()) => return Ok(()),
                 Err(now) => word = now,
             }
         }
     }
+
+    /// Replaces `word` by `marked` and one more; at its bound the value stays.
+    #[inline]
+    fn give(&self, word: u64, marked: u64) -> Result<(), u64> {
+        let room = self.check_room(word).is_ok();
+        let given = marked + u64::from(room);
+        self.word.compare_exchange_weak(word, given, SeqCst, Relaxed).map(drop)
+    }
+}
+
+#[inline]
+fn bit_of(place: usize) -> u64 {
+    1 << (SLOT_BITS as usize + place)
 }
 
 impl fmt::Debug for RawSemaphore {

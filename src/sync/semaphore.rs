@@ -1,22 +1,29 @@
 //! A count of permits, taken and given back by anybody, or owned.
 
 use super::RawSemaphore;
+use super::raw_semaphore::BITS;
 use super::slot::Slot;
 use crate::region::{RawLockGuard, Shared};
+use crate::sys::futex::{Expected, MOST_WORDS};
+use crate::sys::process;
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Encoder, Error, Result};
 use std::fmt;
+use std::marker::PhantomData;
+use std::mem::forget;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// How many permits of a semaphore may be owned at a time.
 const SLOTS: usize = 124;
+const _: () = assert!(SLOTS < MOST_WORDS, "a sleeper watches them all, and the count");
 
 crate::shared! {
     struct State {
         raw: RawSemaphore,
-        /// `mark` is [`OWNS`] where a permit is owned. Written under the gate.
+        /// Whoever owns a permit holds the lock of one. The first [`BITS`] have a bit in the semaphore's
+        /// word, the others `mark`, which is [`OWNS`] where a permit is owned and written under the gate.
         slots: [Slot; SLOTS],
     }
 }
@@ -25,9 +32,9 @@ crate::shared! {
 const OWNS: u32 = 1;
 
 /// The tag of a permit on its way into a slot; below it the slot's place.
-const TAKES: u32 = 1 << 16;
+const TAKES: u32 = 1 << 8;
 /// The tag of a permit on its way back.
-const GIVES: u32 = 2 << 16;
+const GIVES: u32 = 2 << 8;
 
 impl State {
     /// Brings to its end what a killed process has begun. The caller holds the gate.
@@ -36,51 +43,88 @@ impl State {
         if tag == 0 {
             return;
         }
-        if let Some(slot) = self.slots.get((tag & 0xffff) as usize) {
+        if let Some(slot) = self.slots.get((tag & 0xff) as usize) {
             slot.mark.store(if tag & TAKES != 0 { OWNS } else { 0 }, Relaxed);
         }
         self.raw.clear_tag();
     }
 
-    /// The caller holds the gate, and nobody else the slot.
-    fn give_back(&self, place: usize) -> Result<()> {
-        self.raw.give_tagged(GIVES | place as u32)?;
-        self.slots[place].mark.store(0, Relaxed);
-        self.raw.clear_tag();
-        Ok(())
+    fn owns(&self, place: usize) -> bool {
+        match place < BITS {
+            true => self.raw.bit(place),
+            false => self.slots[place].mark.load(Relaxed) == OWNS,
+        }
     }
 
-    /// Gives back what the dead own. The caller holds the gate.
-    fn reclaim_under_gate(&self) -> Result<()> {
+    /// Gives back what the dead own, and gives the slots of the living owners. The caller holds the gate.
+    fn reclaim_under_gate(&self) -> Result<Vec<&Slot>> {
         self.finish();
-        let mut living = 0;
-        for (place, slot) in self.slots.iter().enumerate() {
-            if slot.mark.load(Relaxed) != OWNS {
+        let used = if self.raw.owned() == 0 { BITS } else { SLOTS };
+        let (mut living, mut counted) = (Vec::new(), 0);
+        for (place, slot) in self.slots[..used].iter().enumerate() {
+            if !self.owns(place) {
                 continue;
             }
             match slot.lock.try_acquire()? {
+                // It may have been given back since it was looked at.
+                Some(_) if place < BITS && !self.raw.bit(place) => {}
+                Some(_dead) if place < BITS => self.raw.give_bit_under_gate(place)?,
                 Some(_dead) => self.give_back(place)?,
-                None => living += 1,
+                None => {
+                    living.push(slot);
+                    counted += u32::from(place >= BITS);
+                }
             }
         }
-        self.raw.set_owned(living);
-        Ok(())
+        self.raw.set_owned(counted);
+        Ok(living)
     }
 
     fn reclaim(&self) -> Result<()> {
         let _gate = self.raw.gate()?;
-        self.reclaim_under_gate()
+        self.reclaim_under_gate().map(drop)
+    }
+
+    /// Gives back what the dead own, and gives what to sleep on for the deaths of the living.
+    fn watch(&self) -> Result<Vec<Expected<'_>>> {
+        let _gate = self.raw.gate()?;
+        let mut tries = 0;
+        loop {
+            let living = self.reclaim_under_gate()?;
+            let count = living.len();
+            let words: Vec<_> = living.into_iter().filter_map(|slot| slot.lock.watch()).collect();
+            // Else one of them has gone since, or its lock was scribbled over, which does not pass.
+            if words.len() == count || tries == BITS {
+                return Ok(words);
+            }
+            tries += 1;
+        }
+    }
+
+    /// Takes a permit for one of the first slots, by one step and without the gate, if that is possible.
+    #[inline]
+    fn take_quickly(&self) -> Option<Permit<'_>> {
+        for place in self.raw.clear_bits() {
+            // A lock that is scribbled over is told of by `take_owned`.
+            let Ok(Some(slot)) = self.slots[place].lock.try_acquire() else { continue };
+            return self.raw.take_bit(place).then(|| self.owned_at(place, slot));
+        }
+        None
     }
 
     /// Takes a permit and gives it an owner, if there is one.
+    #[cold]
     fn take_owned(&self) -> Result<Option<Permit<'_>>> {
         let _gate = self.raw.gate()?;
-        self.finish();
-        if self.raw.value() == 0 {
+        if self.raw.count() == 0 {
             self.reclaim_under_gate()?;
-            if self.raw.value() == 0 {
-                return Ok(None);
-            }
+        }
+        if let Some(permit) = self.take_quickly() {
+            return Ok(Some(permit));
+        }
+        self.finish();
+        if self.raw.count() == 0 {
+            return Ok(None);
         }
         let (place, slot) = self.free_slot()?;
         self.raw.set_owned(self.raw.owned() + 1);
@@ -90,19 +134,44 @@ impl State {
         }
         self.slots[place].mark.store(OWNS, Relaxed);
         self.raw.clear_tag();
-        Ok(Some(Permit { state: self, place, slot: Some(slot) }))
+        Ok(Some(self.owned_at(place, slot)))
     }
 
+    /// The permit in the slot at `place`, which `held` holds; its drop takes up the guard again.
+    #[inline]
+    fn owned_at(&self, place: usize, held: RawLockGuard<'_>) -> Permit<'_> {
+        let pid = held.pid();
+        forget(held);
+        Permit { state: self, place: place as u32, pid, not_send: PhantomData }
+    }
+
+    /// One of the slots that have no bit.
     fn free_slot(&self) -> Result<(usize, RawLockGuard<'_>)> {
-        for (place, slot) in self.slots.iter().enumerate() {
-            if slot.mark.load(Relaxed) == OWNS {
+        for place in BITS..SLOTS {
+            if self.owns(place) {
                 continue;
             }
-            if let Some(guard) = slot.lock.try_acquire()? {
+            if let Some(guard) = self.slots[place].lock.try_acquire()? {
                 return Ok((place, guard));
             }
         }
         Err(Error::overflow("owned permits of a semaphore"))
+    }
+
+    /// Gives a permit back that has no bit. The caller holds the gate, and nobody else the slot.
+    fn give_back(&self, place: usize) -> Result<()> {
+        self.raw.give_tagged(GIVES | place as u32)?;
+        self.slots[place].mark.store(0, Relaxed);
+        self.raw.clear_tag();
+        Ok(())
+    }
+
+    fn give_back_and_count(&self, place: usize) -> Result<()> {
+        let _gate = self.raw.gate()?;
+        self.finish();
+        self.give_back(place)?;
+        self.raw.set_owned(self.raw.owned().saturating_sub(1));
+        Ok(())
     }
 }
 
@@ -115,8 +184,8 @@ impl State {
 /// A clone is the same semaphore, and so is what another process receives.
 ///
 /// # If a process dies
-/// What it had acquired stays acquired; what it owned by [`permit`](Self::permit) comes back, at the
-/// latest a tenth of a second later. One that is killed while it waits leaves no trace.
+/// What it had acquired stays acquired; what it owned by [`permit`](Self::permit) comes back. One that is
+/// killed while it waits leaves no trace.
 ///
 /// # Differences from Python
 /// Owned permits. Releasing above the highest value is [`Error::Overflow`].
@@ -187,7 +256,7 @@ impl Semaphore {
         if self.state.raw.take() {
             return Ok(true);
         }
-        if self.state.raw.owned() == 0 {
+        if !self.state.raw.has_owners() {
             return Ok(false);
         }
         self.state.reclaim()?;
@@ -210,7 +279,7 @@ impl Semaphore {
     fn acquire_slowly(&self, deadline: Deadline) -> Result<bool> {
         let raw = &self.state.raw;
         let take = || Ok(raw.take_in_turn().then_some(()));
-        Ok(raw.wait_in_turn(deadline, take, || self.state.reclaim())?.is_some())
+        Ok(raw.wait_in_turn(deadline, take, || self.state.watch())?.is_some())
     }
 
     /// Adds a permit that nobody owns, and wakes one of those who wait.
@@ -230,8 +299,9 @@ impl Semaphore {
     /// [`try_permit`](Self::try_permit) does not wait.
     ///
     /// # If a process dies
-    /// If the owner is killed, the permit comes back: at once for whoever asks, within a tenth of a
-    /// second for those who sleep.
+    /// If the owner is killed, the permit comes back: at once for whoever asks, and for those who have slept
+    /// for some milliseconds; the others look when they have. (On a kernel before 5.16, or in a sandbox
+    /// without `futex_waitv`, sleepers look every tenth of a second.)
     ///
     /// # Errors
     /// * [`Error::Overflow`]: 124 permits are owned, which is all that a semaphore keeps account of.
@@ -246,8 +316,12 @@ impl Semaphore {
     /// # drop(permit);
     /// # Ok::<(), multiproc::Error>(())
     /// ```
+    #[inline]
     pub fn permit(&self) -> Result<Permit<'_>> {
-        self.permit_until(Deadline::NEVER)?.ok_or(Error::TimeoutError)
+        match self.state.take_quickly() {
+            Some(permit) => Ok(permit),
+            None => self.permit_slowly(Deadline::NEVER)?.ok_or(Error::TimeoutError),
+        }
     }
 
     /// Takes a permit and owns it, if there is one.
@@ -255,7 +329,10 @@ impl Semaphore {
     /// # Errors
     /// As [`permit`](Self::permit).
     pub fn try_permit(&self) -> Result<Option<Permit<'_>>> {
-        self.state.take_owned()
+        match self.state.take_quickly() {
+            Some(permit) => Ok(Some(permit)),
+            None => self.state.take_owned(),
+        }
     }
 
     /// Blocks until there is a permit and owns it; `None` if `timeout` passes first.
@@ -263,25 +340,29 @@ impl Semaphore {
     /// # Errors
     /// As [`permit`](Self::permit).
     pub fn permit_timeout(&self, timeout: Duration) -> Result<Option<Permit<'_>>> {
-        self.permit_until(Deadline::after(timeout))
+        match self.state.take_quickly() {
+            Some(permit) => Ok(Some(permit)),
+            None => self.permit_slowly(Deadline::after(timeout)),
+        }
     }
 
-    fn permit_until(&self, deadline: Deadline) -> Result<Option<Permit<'_>>> {
-        match self.state.take_owned()? {
+    #[cold]
+    fn permit_slowly(&self, deadline: Deadline) -> Result<Option<Permit<'_>>> {
+        let state = &*self.state;
+        match state.take_owned()? {
             Some(permit) => Ok(Some(permit)),
-            // `take_owned` looks after the dead itself.
-            None => self.state.raw.wait_in_turn(deadline, || self.state.take_owned(), || Ok(())),
+            None => state.raw.wait_in_turn(deadline, || state.take_owned(), || state.watch()),
         }
     }
 
     /// How many permits there are at this moment.
     #[doc(alias = "get_value")]
     pub fn value(&self) -> u32 {
-        if self.state.raw.owned() > 0 {
+        if self.state.raw.has_owners() {
             // A semaphore that was scribbled over says so where it can.
             let _ = self.state.reclaim();
         }
-        self.state.raw.value()
+        self.state.raw.count()
     }
 
     /// Whether acquiring would wait at this moment.
@@ -321,22 +402,27 @@ impl Decode for Semaphore {
 #[must_use = "the permit goes back when it is dropped"]
 pub struct Permit<'a> {
     state: &'a State,
-    place: usize,
-    /// Always there until the drop.
-    slot: Option<RawLockGuard<'a>>,
+    place: u32,
+    /// The process that took the permit: in a forked child, this is a copy of another's.
+    pid: u32,
+    /// The lock of the slot belongs to the thread.
+    not_send: PhantomData<*const ()>,
 }
 
 impl Drop for Permit<'_> {
+    #[inline]
     fn drop(&mut self) {
-        let Some(slot) = self.slot.take_if(|slot| slot.is_own()) else { return };
-        let Ok(_gate) = self.state.raw.gate() else { return };
-        self.state.finish();
-        // What fails here leaves a permit in a slot that nobody holds, as a dead owner does.
-        let given = self.state.give_back(self.place);
-        drop(slot);
-        if given.is_ok() {
-            self.state.raw.set_owned(self.state.raw.owned().saturating_sub(1));
+        if self.pid != process::id() {
+            return;
         }
+        let place = self.place as usize;
+        let slot = self.state.slots[place].lock.resume(self.pid);
+        // What fails here leaves a permit in a slot that nobody holds, as a dead owner does.
+        let _ = match place < BITS {
+            true => self.state.raw.give_bit(place),
+            false => self.state.give_back_and_count(place),
+        };
+        drop(slot);
     }
 }
 

@@ -52,6 +52,27 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { dup(std::os::fd::AsFd::as_fd(&fd)) }
 }
 
+/// Closes all of them, neighbours by one call: a forked child has many of its siblings'.
+pub(crate) fn close_all(mut fds: Vec<OwnedFd>) {
+    fds.sort_by_key(AsRawFd::as_raw_fd);
+    while let Some(first) = fds.first().map(AsRawFd::as_raw_fd) {
+        let is_next = |(fd, number): &(&OwnedFd, RawFd)| fd.as_raw_fd() == *number;
+        let count = fds.iter().zip(first..).take_while(is_next).count();
+        let run: Vec<_> = fds.drain(..count).collect();
+        match close_range(first, first + count as RawFd - 1) {
+            Ok(()) => run.into_iter().for_each(std::mem::forget),
+            // Linux before 5.9: one by one.
+            Err(_) => drop(run),
+        }
+    }
+}
+
+/// `close_range`: closes the numbers from `first` to `last`, which are the caller's.
+fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    // SAFETY: every number between is a descriptor that the caller owns and forgets if this succeeds.
+    errno_result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
 /// Whether `number` is an open descriptor of this process that `exec` leaves open.
 pub(crate) fn survives_exec(number: RawFd) -> bool {
     // SAFETY: the command reads a flag of whatever the number names.
@@ -163,6 +184,7 @@ pub(crate) fn drain(eventfd: BorrowedFd<'_>) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::time::Deadline;
     use std::os::fd::AsFd;
 
     fn raw(error: io::Error) -> Option<i32> {
@@ -223,5 +245,27 @@ mod tests {
         set_nonblocking(read_end.as_fd(), true).unwrap();
         assert_eq!(raw(read(read_end.as_fd(), &mut [0]).unwrap_err()), Some(libc::EAGAIN));
         set_nonblocking(read_end.as_fd(), false).unwrap();
+    }
+
+    #[test]
+    fn many_are_closed_and_those_between_are_not() {
+        let mut fds: Vec<_> = (0..20).map(|_| eventfd(true).unwrap()).collect();
+        fds.sort_by_key(AsRawFd::as_raw_fd);
+        let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let (kept, mut closed): (Vec<_>, Vec<_>) =
+            fds.into_iter().enumerate().partition(|(n, _)| n % 5 == 3);
+        closed.reverse();
+        // A pipe's two ends know of each other, whatever the numbers are used for meanwhile.
+        let (reader, writer) = pipe().unwrap();
+        let mut all: Vec<_> = closed.into_iter().map(|(_, fd)| fd).collect();
+        all.insert(4, writer);
+        close_all(all);
+        close_all(Vec::new());
+        assert!(crate::sys::poll::wait_hang_up(reader.as_fd(), Deadline::now()).unwrap());
+        for (n, fd) in kept {
+            assert_eq!(fd.as_raw_fd(), numbers[n]);
+            ring(fd.as_fd()).unwrap();
+        }
+        assert_eq!(close_range(9, 8).unwrap_err().raw_os_error(), Some(libc::EINVAL));
     }
 }

@@ -1,7 +1,7 @@
 //! `futex(2)`, always in the form shared between processes.
 
 use super::errno_result;
-use super::time::{Deadline, timespec};
+use super::time::{Deadline, monotonic, timespec};
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -20,6 +20,69 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Deadline) -> io::R
     match answer.map_err(|error| (error.raw_os_error(), error)) {
         Ok(_) | Err((Some(libc::EAGAIN | libc::EINTR), _)) => Ok(true),
         Err((Some(libc::ETIMEDOUT), _)) => Ok(false),
+        Err((_, error)) => Err(error),
+    }
+}
+
+/// A word, and the value it is expected to hold.
+pub(crate) type Expected<'a> = (&'a AtomicU32, u32);
+
+/// How many words one can sleep on at once.
+pub(crate) const MOST_WORDS: usize = 128;
+
+/// The same on every processor but alpha, which has 559; the libc crate knows it on some only.
+const SYS_FUTEX_WAITV: libc::c_long = 449;
+
+/// One word as `futex_waitv` wants it.
+#[repr(C)]
+struct Waiter {
+    expected: u64,
+    address: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+/// The kernel's own pair, of 64 bits each on every machine.
+#[repr(C)]
+struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+/// Sleeps while all of `words`, no more than [`MOST_WORDS`], hold what is expected, until one of them is
+/// woken or the deadline passes; the answer is that of [`wait`]. `None` where the kernel has no
+/// `futex_waitv` (before 5.16) or a sandbox refuses it.
+pub(crate) fn wait_any(words: &[Expected<'_>], deadline: Deadline) -> io::Result<Option<bool>> {
+    const WORD_OF_32_BITS: u32 = 2;
+    let waiter = |&(word, expected): &Expected<'_>| Waiter {
+        expected: expected.into(),
+        address: word.as_ptr().expose_provenance() as u64,
+        flags: WORD_OF_32_BITS,
+        reserved: 0,
+    };
+    let waiters: Vec<Waiter> = words.iter().map(waiter).collect();
+    let until = deadline.remaining().map(|left| monotonic().saturating_add(left));
+    let until = until.map(|until| Timespec {
+        seconds: until.as_secs().try_into().unwrap_or(i64::MAX),
+        nanoseconds: until.subsec_nanos().into(),
+    });
+    let timeout = until.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `waiters` is that many entries, each of the address of a word that `words` keeps borrowed
+    // for the whole call; `timeout` is null or points at `until`, which outlives it.
+    let answer = errno_result(unsafe {
+        libc::syscall(
+            SYS_FUTEX_WAITV,
+            waiters.as_ptr(),
+            waiters.len(),
+            0usize,
+            timeout,
+            libc::CLOCK_MONOTONIC,
+        )
+    });
+    match answer.map_err(|error| (error.raw_os_error(), error)) {
+        Ok(_) | Err((Some(libc::EAGAIN | libc::EINTR), _)) => Ok(Some(true)),
+        Err((Some(libc::ETIMEDOUT), _)) => Ok(Some(false)),
+        Err((Some(libc::ENOSYS | libc::EPERM), _)) => Ok(None),
         Err((_, error)) => Err(error),
     }
 }
@@ -113,6 +176,34 @@ mod tests {
             wake_op(&word, Op::Set, 1, i32::MAX).unwrap();
             sleeper.join().unwrap();
         });
+    }
+
+    #[test]
+    fn wait_any_returns_for_another_value_a_wake_up_and_the_deadline() {
+        let (one, other) = (AtomicU32::new(1), AtomicU32::new(2));
+        let soon = || Deadline::after(Duration::from_millis(2));
+        let Some(in_time) = wait_any(&[(&one, 1), (&other, 2)], soon()).unwrap() else { return };
+        assert!(!in_time);
+        assert_eq!(wait_any(&[(&one, 1), (&other, 3)], Deadline::NEVER).unwrap(), Some(true));
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                while other.load(SeqCst) == 2 {
+                    wait_any(&[(&one, 1), (&other, 2)], Deadline::NEVER).unwrap();
+                }
+            });
+            wake_op(&other, Op::Set, 3, 1).unwrap();
+            sleeper.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn too_many_words_are_einval() {
+        let word = AtomicU32::new(0);
+        assert!(wait_any(&[(&word, 1); MOST_WORDS], Deadline::NEVER).is_ok());
+        match wait_any(&[(&word, 1); MOST_WORDS + 1], Deadline::NEVER) {
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EINVAL)),
+            Ok(answer) => assert_eq!(answer, None, "not known here"),
+        }
     }
 
     #[test]

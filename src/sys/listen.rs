@@ -82,6 +82,8 @@ pub(crate) fn connect(
 }
 
 /// `setsockopt(SO_SNDTIMEO)`; zero means none.
+// libc warns that the type's width will change with musl's: whatever it is, its maximum is meant.
+#[allow(deprecated)]
 fn set_send_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
     let time = libc::timeval {
         tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),

@@ -47,8 +47,8 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
 
 /// The `errno` names that the other rooms sort errors by.
 pub(crate) use libc::{
-    EADDRINUSE, EAGAIN, ECHILD, ECONNREFUSED, ECONNRESET, EDEADLK, EEXIST, EINVAL, EMFILE, ENFILE,
-    ENOENT, ENOMEM, ENOTRECOVERABLE, EPIPE, ESRCH, ETIMEDOUT,
+    EADDRINUSE, EAGAIN, ECHILD, ECONNREFUSED, ECONNRESET, EDEADLK, EEXIST, EFBIG, EINVAL, EMFILE,
+    ENFILE, ENOENT, ENOMEM, ENOTRECOVERABLE, EPIPE, ESRCH, ETIMEDOUT,
 };
 
 #[cfg(test)]

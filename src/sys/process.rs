@@ -36,7 +36,8 @@ fn learn_pid() -> u32 {
         // refused for lack of memory, so is everything else soon, and the first fork that matters.
         unsafe { libc::pthread_atfork(None, None, Some(forget_pid_after_fork)) };
     });
-    let pid = std::process::id();
+    // SAFETY: the call takes nothing and cannot fail.
+    let pid = unsafe { libc::getpid() } as u32;
     PID.store(pid, Ordering::Relaxed);
     pid
 }

@@ -118,7 +118,16 @@ pub(crate) fn exec_path() -> Option<CString> {
 
 /// The argument vector as C strings.
 pub(crate) fn arguments() -> Vec<CString> {
-    std::env::args_os().filter_map(|word| CString::new(word.into_vec()).ok()).collect()
+    let words = std::env::args_os().map(OsStringExt::into_vec);
+    let known: Vec<_> = words.filter_map(|word| CString::new(word).ok()).collect();
+    // Before `main`, std knows none with musl.
+    if known.is_empty() { arguments_by_proc().unwrap_or_default() } else { known }
+}
+
+fn arguments_by_proc() -> Option<Vec<CString>> {
+    let line = std::fs::read("/proc/self/cmdline").ok()?;
+    let words = line.strip_suffix(&[0])?.split(|&byte| byte == 0);
+    Some(words.filter_map(|word| CString::new(word).ok()).collect())
 }
 
 /// The environment, each variable as `NAME=VALUE`.
@@ -201,5 +210,6 @@ mod tests {
         assert!(!exec_path().unwrap().is_empty());
         assert!(auxiliary(libc::c_ulong::MAX).is_none());
         assert!(!arguments().is_empty() && !environment().is_empty());
+        assert_eq!(arguments_by_proc().unwrap(), arguments());
     }
 }

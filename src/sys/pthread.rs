@@ -5,6 +5,7 @@
 //! list is by address: a mapping must not go while a mutex in it is held (`region` sees to that).
 
 use super::code_result;
+use super::futex::Expected;
 use super::time::Deadline;
 use std::cell::UnsafeCell;
 use std::io;
@@ -152,6 +153,28 @@ impl Mutex {
         State(self.word(FUTEX).load(Ordering::Relaxed))
     }
 
+    /// The futex word and what it holds for as long as the present holder keeps the mutex and nobody
+    /// queues for it; `None` if nobody holds it.
+    ///
+    /// The holder's release, and the kernel at its death, wake one of those who sleep on the word: they
+    /// go by the mark of waiters, which is set here as a waiter would.
+    pub(crate) fn watch(&self) -> Option<Expected<'_>> {
+        let word = self.word(FUTEX);
+        let mut now = word.load(Ordering::Relaxed);
+        loop {
+            State(now).holder()?;
+            let marked = now | libc::FUTEX_WAITERS;
+            if now == marked {
+                return Some((word, marked));
+            }
+            // Relaxed: the mark concerns the holder alone, which changes the same word when it goes.
+            match word.compare_exchange(now, marked, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some((word, marked)),
+                Err(other) => now = other,
+            }
+        }
+    }
+
     /// Sorts every answer an acquiring call can give, for the plain, try and timed form alike.
     #[inline]
     fn sort(&self, code: i32) -> io::Result<Acquired> {
@@ -202,21 +225,31 @@ impl Mutex {
         self.sort(unsafe { pthread_mutex_clocklock(self.as_ptr(), clock, &until) })
     }
 
-    /// musl turns the wall-clock instant into a relative, monotonic wait before it sleeps, so a clock
-    /// that is stepped during the wait does not matter; slices bound what a step just before it costs.
+    /// musl has no timed form on the monotonic clock, so who waits sleeps on the futex word here, by the
+    /// same protocol: it marks the word, and wakes others when it releases what it has waited for.
+    /// Whoever is killed before it has marked the word leaves others asleep, for a slice at most.
     #[cfg(not(target_env = "gnu"))]
     fn lock_within(&self, left: std::time::Duration) -> io::Result<Acquired> {
         const SLICE: std::time::Duration = std::time::Duration::from_millis(100);
         let deadline = Deadline::after(left);
+        let mut waited = false;
         loop {
-            let left = deadline.remaining().unwrap_or(SLICE);
-            let now = super::time::clock(libc::CLOCK_REALTIME);
-            let until = super::time::timespec(now.saturating_add(left.min(SLICE)));
-            // SAFETY: (mutex-1) `until` outlives the call.
-            let code = unsafe { libc::pthread_mutex_timedlock(self.as_ptr(), &until) };
-            match self.sort(code)? {
-                Acquired::No if !deadline.has_passed() => {}
-                answer => return Ok(answer),
+            let answer = self.try_lock()?;
+            if answer != Acquired::No {
+                if waited {
+                    let _ = self.watch();
+                }
+                return Ok(answer);
+            }
+            if self.state().holder() == Some(super::process::thread_id()) {
+                return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+            }
+            if deadline.has_passed() {
+                return Ok(Acquired::No);
+            }
+            if let Some((word, expected)) = self.watch() {
+                super::futex::wait(word, expected, deadline.min(Deadline::after(SLICE)))?;
+                waited = true;
             }
         }
     }
@@ -238,6 +271,7 @@ impl std::fmt::Debug for Mutex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::futex;
     use std::time::Duration;
 
     fn mutex() -> Box<Mutex> {
@@ -262,6 +296,32 @@ mod tests {
         });
         mutex.unlock().unwrap();
         assert_eq!(mutex.unlock().unwrap_err().raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn whoever_watches_a_mutex_is_woken_by_its_release_and_by_the_holders_end() {
+        for forgotten in [false, true] {
+            let mutex = mutex();
+            assert!(mutex.watch().is_none());
+            let (held, watched) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    mutex.lock(Deadline::NEVER).unwrap();
+                    held.wait();
+                    watched.wait();
+                    if !forgotten {
+                        mutex.unlock().unwrap();
+                    }
+                });
+                held.wait();
+                let (word, expected) = mutex.watch().unwrap();
+                watched.wait();
+                while word.load(Ordering::Relaxed) == expected {
+                    assert!(futex::wait(word, expected, Deadline::NEVER).unwrap());
+                }
+                assert!(mutex.watch().is_none());
+            });
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-pub(crate) use libc::{SIGCHLD, SIGINT, SIGKILL, SIGTERM};
+pub(crate) use libc::{SIGCHLD, SIGINT, SIGKILL, SIGPIPE, SIGTERM};
 
 /// A set of signals.
 #[derive(Clone, Copy)]
@@ -21,11 +21,8 @@ impl Mask {
     }
 
     fn empty() -> Mask {
-        let mut set = MaybeUninit::uninit();
-        // SAFETY: `set` is writable for one set, and the call cannot fail.
-        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-        // SAFETY: the call has filled the set in.
-        Mask(unsafe { set.assume_init() })
+        // SAFETY: a set is an array of bits, and all zeros is the empty one.
+        Mask(unsafe { std::mem::zeroed() })
     }
 
     fn contains(&self, signal: i32) -> bool {
@@ -38,16 +35,6 @@ impl Mask {
         (1..=64).filter(|&signal| self.contains(signal)).fold(0, |bits, n| bits | 1 << (n - 1))
     }
 
-    /// The mask that [`to_bits`](Self::to_bits) gave.
-    pub(crate) fn from_bits(bits: u64) -> Mask {
-        let mut mask = Mask::empty();
-        for signal in (1..=64).filter(|n| bits & 1 << (n - 1) != 0) {
-            // SAFETY: the set is initialised; a number that the libc keeps for itself answers -1.
-            unsafe { libc::sigaddset(&mut mask.0, signal) };
-        }
-        mask
-    }
-
     /// `pthread_sigmask(SIG_SETMASK)`: makes this the calling thread's mask; gives the one it had.
     pub(crate) fn set(&self) -> Mask {
         let mut old = Mask::empty();
@@ -56,6 +43,28 @@ impl Mask {
             code_result(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, &mut old.0) });
         old
     }
+}
+
+/// `rt_sigprocmask(SIG_SETMASK)`: makes the mask that [`Mask::to_bits`] gave the calling thread's.
+///
+/// The bits are the kernel's own form of it. libc's function lies where a new child runs nothing else,
+/// and would cost it a page fault.
+pub(crate) fn set_mask(bits: u64) {
+    #[cfg(target_pointer_width = "64")]
+    let words = [bits];
+    #[cfg(target_pointer_width = "32")]
+    let words = [bits as u32, (bits >> 32) as u32];
+    // SAFETY: the kernel reads the set, of the size told, and no old one is asked for; with this
+    // operation the call cannot fail.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            words.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+            size_of_val(&words),
+        )
+    };
 }
 
 /// Blocks every signal in the calling thread until dropped.
@@ -143,15 +152,24 @@ pub(crate) fn by_default(signal: i32) -> io::Result<Disposition> {
 /// Leaves SIGCHLD to the kernel if it is ignored now, so that children which end wait to be reaped;
 /// gives what to restore.
 pub(crate) fn keep_zombies() -> io::Result<Option<Disposition>> {
-    let mut now = MaybeUninit::uninit();
-    // SAFETY: nothing is changed; `now` is writable for one record.
-    errno_result(unsafe { libc::sigaction(SIGCHLD, std::ptr::null(), now.as_mut_ptr()) })?;
-    // SAFETY: the call succeeded, so it filled the record in.
-    let now = unsafe { now.assume_init() };
+    let now = current(SIGCHLD)?.0;
     if now.sa_sigaction != libc::SIG_IGN && now.sa_flags & libc::SA_NOCLDWAIT == 0 {
         return Ok(None);
     }
     by_default(SIGCHLD).map(Some)
+}
+
+/// Whether `signal` is left to the kernel, and neither ignored nor caught.
+pub(crate) fn is_default(signal: i32) -> io::Result<bool> {
+    current(signal).map(|now| now.0.sa_sigaction == libc::SIG_DFL)
+}
+
+fn current(signal: i32) -> io::Result<Disposition> {
+    let mut now = MaybeUninit::uninit();
+    // SAFETY: nothing is changed; `now` is writable for one record.
+    errno_result(unsafe { libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it filled the record in.
+    Ok(Disposition(unsafe { now.assume_init() }))
 }
 
 fn action(handler: libc::sighandler_t) -> libc::sigaction {
@@ -210,8 +228,10 @@ mod tests {
 
     #[test]
     fn a_mask_survives_its_journey_as_bits() {
-        let bits = 1 << (libc::SIGUSR1 - 1) | 1 << (libc::SIGTERM - 1);
-        assert_eq!(Mask::from_bits(bits).to_bits(), bits);
+        let bits = 1 << (libc::SIGUSR1 - 1) | 1 << (libc::SIGTERM - 1) | 1 << 63;
+        let before = Mask::empty().set();
+        set_mask(bits);
+        assert_eq!(before.set().to_bits(), bits);
         assert_eq!(Mask::empty().to_bits(), 0);
         assert!(!Mask::full().contains(-1));
     }
@@ -241,8 +261,12 @@ mod tests {
         let error = ignore(libc::SIGKILL).err().and_then(|error| error.raw_os_error());
         assert_eq!(error, Some(libc::EINVAL));
         assert!(by_default(libc::SIGKILL).is_err());
+        let error = is_default(1000).err().and_then(|error| error.raw_os_error());
+        assert_eq!(error, Some(libc::EINVAL));
         let before = ignore(libc::SIGUSR2).unwrap();
+        assert!(!is_default(libc::SIGUSR2).unwrap());
         restore(libc::SIGUSR2, before).unwrap();
+        assert!(is_default(libc::SIGUSR2).unwrap());
         let (socket, _other) =
             super::super::socket::pair(super::super::socket::Kind::Stream).unwrap();
         let error = raise_on_event(socket.as_fd(), 1000, super::super::process::id()).unwrap_err();

@@ -272,10 +272,22 @@ pub(crate) fn is_unix(socket: BorrowedFd<'_>) -> io::Result<bool> {
 /// the kernel counts with its own records included.
 pub(crate) fn send_room(socket: BorrowedFd<'_>) -> io::Result<usize> {
     let size = number(socket, libc::SO_SNDBUF)?;
+    Ok(usize::try_from(size.saturating_sub(on_the_way(socket)?)).unwrap_or(0))
+}
+
+/// Whether the peer, whose stream is at its end, has taken all that was sent to it. A Unix socket that is
+/// closed with something unread is ECONNRESET for its peer, as is a TCP socket; what arrives after the
+/// close is never taken.
+pub(crate) fn was_all_taken(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(number(socket, libc::SO_ERROR)? == 0 && on_the_way(socket)? == 0)
+}
+
+/// What was sent and is not in the peer's hands, with the kernel's own records.
+fn on_the_way(socket: BorrowedFd<'_>) -> io::Result<i32> {
     let mut on_the_way = 0i32;
     // SAFETY: the request stores one number, for which `on_the_way` is writable.
     errno_result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut on_the_way) })?;
-    Ok(usize::try_from(size.saturating_sub(on_the_way)).unwrap_or(0))
+    Ok(on_the_way)
 }
 
 /// `getsockopt(SOL_SOCKET, option)` for an option that is one number.
@@ -306,6 +318,11 @@ pub(crate) fn keep_alive(socket: BorrowedFd<'_>) -> io::Result<()> {
         (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 30_000),
     ];
     options.iter().try_for_each(|&(level, option, value)| set(socket, level, option, value))
+}
+
+/// `setsockopt(TCP_QUICKACK)`: what has arrived is acknowledged at once, not with the next answer.
+pub(crate) fn acknowledge_now(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_QUICKACK, 1)
 }
 
 fn set(socket: BorrowedFd<'_>, level: i32, option: i32, value: i32) -> io::Result<()> {
@@ -436,13 +453,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_peer_has_left_unread_when_it_closed_is_told() {
+        for read in [true, false] {
+            let (a, b) = pair(Kind::Stream).unwrap();
+            send_bytes(a.as_fd(), b"x", true).unwrap();
+            if read {
+                take(&b, &mut Vec::new(), Receive::default()).unwrap();
+            }
+            drop(b);
+            assert_eq!(was_all_taken(a.as_fd()).unwrap(), read);
+        }
+    }
+
+    #[test]
     fn a_pipe_is_no_socket() {
         let (read, _write) = fd::pipe().unwrap();
         assert_eq!(errno(shutdown_write(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(shutdown_read(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(is_unix(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(send_room(read.as_fd())), Some(libc::ENOTSOCK));
+        assert_eq!(errno(was_all_taken(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(keep_alive(read.as_fd())), Some(libc::ENOTSOCK));
+        assert_eq!(errno(acknowledge_now(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(send_bytes(read.as_fd(), b"x", true)), Some(libc::ENOTSOCK));
         let onto =
             receive_onto(read.as_fd(), &mut Vec::new(), 0, &mut Vec::new(), Receive::default());

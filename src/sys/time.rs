@@ -51,6 +51,8 @@ impl Deadline {
 }
 
 /// `duration` as the kernel's pair of seconds and nanoseconds, capped at what the pair can hold.
+// libc warns that the type's width will change with musl's: whatever it is, its maximum is meant.
+#[allow(deprecated)]
 pub(crate) fn timespec(duration: Duration) -> libc::timespec {
     libc::timespec {
         tv_sec: duration.as_secs().try_into().unwrap_or(libc::time_t::MAX),

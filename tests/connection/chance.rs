@@ -30,6 +30,8 @@ enum Kind {
     OneHandle,
     ManyHandles,
     BareHandle,
+    /// A value that announces a handle and has none.
+    Liar,
 }
 
 fn plan(seed: u64) -> Vec<Kind> {
@@ -41,12 +43,13 @@ fn plan(seed: u64) -> Vec<Kind> {
             2 => BUFFER - 30 + chance.below(60),
             _ => chance.below(4 * BUFFER),
         };
-        match chance.below(10) {
+        match chance.below(11) {
             0..4 => Kind::Bytes(len),
             4..7 => Kind::Value(len),
             7 => Kind::OneHandle,
             8 => Kind::ManyHandles,
-            _ => Kind::BareHandle,
+            9 => Kind::BareHandle,
+            _ => Kind::Liar,
         }
     };
     (0..MESSAGES).map(|_| one()).collect()
@@ -78,6 +81,7 @@ fn send_all(connection: &Connection, plan: &[Kind]) -> Vec<File> {
                 connection.send_fd(value.0[0].as_fd()).unwrap();
                 readers.extend(more);
             }
+            Kind::Liar => connection.send_bytes(&[1, 0, 0, 0]).unwrap(),
         }
     }
     readers
@@ -177,6 +181,10 @@ fn every_mixture_of_messages_arrives_as_it_was_sent() {
                         received.extend(value.0);
                     }
                     Kind::BareHandle => received.push(right.recv_fd().expect(&context)),
+                    Kind::Liar => {
+                        let refused = right.recv::<Handles<1>>();
+                        assert!(matches!(refused, Err(Error::Decode { .. })), "{context}");
+                    }
                 }
             }
             let readers = sender.join().unwrap();

@@ -84,6 +84,83 @@ fn a_byte_without_its_descriptor_is_an_error() {
     assert!(matches!(connection.recv::<Handles<1>>(), Err(Error::Decode { .. })));
 }
 
+/// What a value with `count` descriptors and nothing else looks like as bytes.
+fn announces(count: u8) -> [u8; 4] {
+    [count, 0, 0, 0]
+}
+
+#[test]
+fn a_message_without_the_descriptors_it_announces_takes_none_of_the_next_one() {
+    let _turn = turn();
+    for liars in 1..=3 {
+        let (left, right) = pipe().unwrap();
+        let (two, readers) = handles::<2>();
+        // They wait together, so that one read brings the liars and the honest message.
+        (0..liars).for_each(|_| left.send_bytes(&announces(2)).unwrap());
+        left.send(&two).unwrap();
+        left.send_bytes(&announces(2)).unwrap();
+        drop(two);
+        for _ in 0..liars {
+            assert!(matches!(right.recv::<Handles<2>>(), Err(Error::Decode { .. })));
+        }
+        assert_paired(right.recv::<Handles<2>>().unwrap(), readers);
+        assert!(matches!(right.recv::<Handles<2>>(), Err(Error::Decode { .. })));
+    }
+}
+
+#[test]
+fn a_message_takes_none_of_the_descriptors_that_the_one_before_it_left() {
+    let _turn = turn();
+    let (left, right) = pipe().unwrap();
+    let (two, mut readers) = handles::<2>();
+    let (one, one_readers) = handles::<1>();
+    // Received as bytes, as a value with fewer, and not announced at all.
+    for _ in 0..3 {
+        left.send(&two).unwrap();
+        left.send_bytes(&announces(2)).unwrap();
+    }
+    left.send(&one).unwrap();
+    drop((two, one));
+    assert_eq!(right.recv_bytes().unwrap(), announces(2));
+    assert!(matches!(right.recv::<Handles<2>>(), Err(Error::Decode { .. })));
+    assert!(matches!(right.recv::<Handles<1>>(), Err(Error::Decode { .. })));
+    assert!(matches!(right.recv::<Handles<2>>(), Err(Error::Decode { .. })));
+    assert_eq!(right.recv_bytes_into(&mut [0; 9]).unwrap(), 4);
+    assert!(matches!(right.recv::<Handles<2>>(), Err(Error::Decode { .. })));
+    assert_paired(right.recv::<Handles<1>>().unwrap(), one_readers);
+    assert_eq!(readers.remove(0).read(&mut [0]).unwrap(), 0, "a write end is still open");
+}
+
+#[test]
+fn a_bare_descriptor_stays_with_its_byte_when_a_message_before_it_announces_one() {
+    let _turn = turn();
+    let (left, right) = pipe().unwrap();
+    let (one, readers) = handles::<1>();
+    left.send_bytes(&announces(1)).unwrap();
+    left.send_fd(one.0[0].as_fd()).unwrap();
+    drop(one);
+    assert!(matches!(right.recv::<Handles<1>>(), Err(Error::Decode { .. })));
+    assert_paired(Handles::<1>(vec![right.recv_fd().unwrap()]), readers);
+}
+
+#[test]
+fn what_was_read_ahead_keeps_its_descriptors_apart_on_the_way_to_another_process() {
+    let _turn = turn();
+    let (left, right) = pipe().unwrap();
+    let (near, far) = pipe().unwrap();
+    let (two, readers) = handles::<2>();
+    near.send_bytes(b"first").unwrap();
+    near.send_bytes(&announces(2)).unwrap();
+    near.send(&two).unwrap();
+    drop(two);
+    assert_eq!(far.recv_bytes().unwrap(), b"first");
+    left.send(&far).unwrap();
+    drop(far);
+    let far: Connection = right.recv().unwrap();
+    assert!(matches!(far.recv::<Handles<2>>(), Err(Error::Decode { .. })));
+    assert_paired(far.recv::<Handles<2>>().unwrap(), readers);
+}
+
 #[test]
 fn descriptors_that_nobody_takes_are_closed() {
     alone(|| {

@@ -168,10 +168,10 @@ fn signals_interrupt_nothing() {
     // SAFETY: the handler does nothing.
     assert_eq!(unsafe { libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) }, 0);
     let (left, right) = pipe().unwrap();
-    let done = AtomicBool::new(false);
+    let waited = AtomicBool::new(false);
     let (itself, whom) = std::sync::mpsc::sync_channel(1);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let interrupted = scope.spawn(|| {
             // SAFETY: cannot fail.
             itself.send(unsafe { libc::pthread_self() }).unwrap();
             left.send_bytes(&pattern(8 << 20)).unwrap();
@@ -180,27 +180,28 @@ fn signals_interrupt_nothing() {
             assert!(!left.poll(SHORT * 3).unwrap());
             assert!(matches!(left.recv_bytes_timeout(SHORT), Err(Error::TimeoutError)));
             assert!(start.elapsed() >= SHORT * 4);
+            waited.store(true, Ordering::Release);
             assert_eq!(left.recv_bytes().unwrap(), b"answer");
-            done.store(true, Ordering::Release);
         });
         let target = whom.recv().unwrap();
         let interrupt = || {
-            // SAFETY: the thread is not joined before the scope ends.
+            // SAFETY: the thread is not joined yet, nor its handle dropped.
             unsafe { libc::pthread_kill(target, libc::SIGUSR1) };
         };
         for _ in 0..2 {
             (0..200).for_each(|_| interrupt());
             assert!(right.recv_bytes().unwrap() == pattern(8 << 20));
         }
-        let until = Instant::now() + SHORT * 5;
-        while Instant::now() < until {
+        while !waited.load(Ordering::Acquire) && !interrupted.is_finished() {
             interrupt();
             thread::sleep(Duration::from_millis(1));
         }
+        (0..200).for_each(|_| interrupt());
         right.send_bytes(b"answer").unwrap();
-        while !done.load(Ordering::Acquire) {
+        while !interrupted.is_finished() {
             interrupt();
             thread::yield_now();
         }
+        interrupted.join().unwrap();
     });
 }

@@ -226,6 +226,41 @@ fn a_message_over_the_limit_ends_receiving() {
     assert!(matches!(writer.send_bytes(b"x"), Err(Error::Disconnected)));
 }
 
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn a_message_of_more_than_two_gibibytes_begins_with_the_long_header() {
+    let _turn = turn();
+    const LEN: u64 = (1 << 31) + 7;
+    let mut header = vec![0xff; 4];
+    header.extend_from_slice(&LEN.to_be_bytes());
+    // One piece of memory, again and again.
+    let piece = pattern(1 << 20);
+    let mut parts = vec![IoSlice::new(&piece); 2048];
+    parts.push(IoSlice::new(&piece[..7]));
+    let (connection, mut raw) = connection_and_socket();
+    thread::scope(|scope| {
+        let sends = scope.spawn(|| connection.send_vectored(&parts));
+        let mut begin = vec![0; 12 + 1000];
+        raw.read_exact(&mut begin).unwrap();
+        assert_eq!((&begin[..12], &begin[12..]), (&header[..], &piece[..1000]));
+        raw.shutdown(std::net::Shutdown::Both).unwrap();
+        assert!(matches!(sends.join().unwrap(), Err(Error::Disconnected)));
+    });
+    assert!(!connection.writable());
+
+    // The other way, all that is there of such a message is asked for, and its length believed.
+    let (connection, mut raw) = connection_and_socket();
+    raw.write_all(&header).unwrap();
+    raw.write_all(&piece[..1000]).unwrap();
+    assert!(matches!(connection.try_recv_bytes(), Err(Error::TimeoutError)));
+    let refused = connection.recv_bytes_max(LEN as usize - 1);
+    assert!(matches!(refused, Err(Error::MessageTooLong { len: LEN, .. })), "{refused:?}");
+    let (connection, mut raw) = connection_and_socket();
+    raw.write_all(&header).unwrap();
+    drop(raw);
+    assert!(matches!(connection.recv_bytes(), Err(Error::TruncatedMessage)));
+}
+
 /// It takes 4 GiB of memory, so it is only run when asked for.
 #[test]
 #[ignore = "takes 4 GiB of memory: cargo test --release --test connection -- --ignored"]

@@ -1,10 +1,15 @@
 //! What the fuzzers and the tests that replay their seeds have in common.
 #![allow(dead_code, unreachable_pub)]
 
-use multiproc::{Address, Connection, Error, Object, Result, answer_challenge, deliver_challenge};
+use multiproc::{
+    Address, Connection, Encode, Encoder, Error, Listener, Object, Result, answer_challenge,
+    deliver_challenge, pipe,
+};
 use std::io::Write;
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 
 /// The seeds of a fuzzer, and what is known to have gone wrong once.
@@ -97,6 +102,41 @@ fn into_a_buffer(connection: &Connection) -> Result<Vec<u8>> {
 fn by_bits(connection: &Connection) -> Result<Vec<u8>> {
     assert!(connection.poll(std::time::Duration::ZERO)?);
     connection.try_recv_bytes()
+}
+
+/// Bytes and descriptors that somebody has put together.
+struct Forged<'a>(&'a [u8], Vec<BorrowedFd<'a>>);
+
+impl Encode for Forged<'_> {
+    fn encode(&self, encoder: &mut Encoder<'_>) {
+        encoder.bytes(self.0);
+        self.1.iter().for_each(|fd| encoder.fd(*fd));
+    }
+}
+
+/// Any bytes, with descriptors of several kinds, as a connection or a listener: it is an error, or it can
+/// be used. The first byte says as what, and which descriptors there are.
+pub fn check_handles(bytes: &[u8]) {
+    let Some((choice, bytes)) = bytes.split_first() else { return };
+    let (stream, mut other) = UnixStream::pair().unwrap();
+    other.write_all(b"\0\0\0\x02hi").unwrap();
+    other.shutdown(Shutdown::Write).unwrap();
+    let name = SocketAddr::from_abstract_name(format!("multiproc-forged-{}", std::process::id()));
+    let listener = UnixListener::bind_addr(&name.unwrap()).unwrap();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let mut fds = vec![stream.as_fd(), listener.as_fd(), file.as_fd(), stream.as_fd()];
+    fds.rotate_left(usize::from(choice >> 1 & 3));
+    fds.truncate(usize::from(choice >> 3 & 3));
+    let (left, right) = pipe().unwrap();
+    left.send(&Forged(bytes, fds)).unwrap();
+    if choice & 1 == 1 {
+        let _ = right.recv::<Listener>().map(|listener| listener.try_accept());
+    } else if let Ok(connection) = right.recv::<Connection>() {
+        let _ = connection.try_recv_fd();
+        while connection.try_recv::<(u8, Option<Connection>)>().is_ok() {}
+        while connection.try_recv_bytes().is_ok() {}
+        let _ = connection.try_send_bytes(b"still there");
+    }
 }
 
 /// Any bytes as a pickle: what comes of it survives a journey by our own.

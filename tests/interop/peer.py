@@ -2,9 +2,12 @@
 
 import multiprocessing
 import multiprocessing.connection as connection
+import os
 import pickle
+import subprocess
 import sys
 import threading
+import time
 
 ADDRESSES = {"unix": lambda rest: rest, "abstract": lambda rest: "\0" + rest}
 
@@ -62,8 +65,23 @@ def serve_objects(peer):
         peer.close()
 
 
-def connect_and_echo(where, key):
-    serve_bytes(client(where, key))
+def connect_and_echo(*places):
+    """At each place in turn, with the key that follows it."""
+    for where, key in zip(places[::2], places[1::2]):
+        serve_bytes(client(where, key))
+
+
+def connect_when_there(where, key):
+    """Begins before anybody listens."""
+    try:
+        client(where, key)
+    except (FileNotFoundError, ConnectionRefusedError):
+        say("nobody is there yet")
+    while True:
+        try:
+            return serve_bytes(client(where, key))
+        except (FileNotFoundError, ConnectionRefusedError):
+            time.sleep(0.001)
 
 
 def listen_and_echo(where, key, count="1"):
@@ -74,6 +92,12 @@ def listen_and_echo(where, key, count="1"):
             threads[-1].start()
         for thread in threads:
             thread.join()
+
+
+def listen_and_echo_at(*places):
+    """At each place in turn, with the key that follows it."""
+    for where, key in zip(places[::2], places[1::2]):
+        listen_and_echo(where, key)
 
 
 def connect_refused(where, key):
@@ -174,9 +198,33 @@ def inherited(number):
         peer.send_bytes(peer.recv_bytes()[::-1])
 
 
+def speaks_first(peer, other_end):
+    # A forked process has it too, and would wait for itself to leave.
+    other_end.close()
+    peer.send([42, None, "hello"])
+    assert peer.recv() == {"answer": (42, "hello")}
+    serve_bytes(peer)
+
+
+def process_beside_rust(program, test):
+    """A pair of connections: one end for a `Process`, the other for a Rust program that inherits it."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=speaks_first, args=(ours, theirs))
+    process.start()
+    ours.close()
+    number = theirs.fileno()
+    environment = dict(os.environ, MULTIPROC_TEST_INHERITED=str(number))
+    rust = subprocess.run(
+        [program, "--exact", test], pass_fds=[number], env=environment, stdout=subprocess.PIPE)
+    if rust.returncode:
+        sys.stderr.buffer.write(rust.stdout)
+    theirs.close()
+    process.join()
+    sys.exit(rust.returncode or process.exitcode)
+
+
 def takes_descriptor(where, key):
     from multiprocessing.reduction import recv_handle, send_handle
-    import os
     with client(where, key) as peer:
         handle = recv_handle(peer)
         os.write(handle, b"from Python")

@@ -2,7 +2,7 @@
 //! made by this crate, and the other way round. Where none is found, the tests say so and pass.
 
 use crate::support::watchdog;
-use multiproc::{Object, ShareableList, SharedMemory};
+use multiproc::{Error, Object, ShareableList, SharedMemory};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -192,5 +192,95 @@ items.shm.close()
 items.shm.unlink()";
         let seen = run(&python, seen, &[name]);
         assert_eq!(seen, r"['seven', -1, None, 2.5, True, '\u20ac']");
+    }
+}
+
+#[test]
+fn room_trailing_nuls_and_bounds_are_as_in_python() {
+    let _watchdog = watchdog(LONG);
+    let items: [Object; 5] = [
+        "text\0\0".into(),
+        Object::Bytes(b"\x01\0\0".to_vec()),
+        "12345678".into(),
+        "\u{e9}".repeat(10).into(),
+        "".into(),
+    ];
+    for python in pythons() {
+        let list = ShareableList::new(&items).unwrap();
+        let program = format!(
+            "{ATTACH}
+items = ShareableList(name=sys.argv[1])
+untracked(items.shm)
+print(ascii(list(items)), end='; ')
+def refused(index, value):
+    try:
+        items[index] = value
+    except (ValueError, IndexError) as error:
+        print(type(error).__name__, end=' ')
+refused(0, '123456789')
+refused(0, '\u{20ac}' * 3)
+refused(2, 'x' * 17)
+refused(5, 1)
+items[2] = 'x' * 16
+items[3] = '\u{20ac}' * 8
+items[1] = b'bytes\\0\\0\\0'
+items[4] = '\u{e9}' * 4
+items.shm.close()"
+        );
+        let seen = run(&python, &program, &[list.block().name()]);
+        let before =
+            r"['text', b'\x01', '12345678', '\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9', '']";
+        assert_eq!(seen, format!("{before}; ValueError ValueError ValueError IndexError"));
+        let after: [Object; 4] = [
+            Object::Bytes(b"bytes".to_vec()),
+            "x".repeat(16).into(),
+            "\u{20ac}".repeat(8).into(),
+            "\u{e9}".repeat(4).into(),
+        ];
+        for (index, wanted) in after.iter().enumerate() {
+            assert_eq!(list.get(index + 1).unwrap(), *wanted);
+        }
+        let too_long: [(usize, Object); 4] = [
+            (0, "123456789".into()),
+            (0, "\u{20ac}".repeat(3).into()),
+            (2, "x".repeat(17).into()),
+            (5, 1.into()),
+        ];
+        for (index, item) in too_long {
+            assert!(matches!(list.set(index, &item), Err(Error::InvalidArgument { .. })));
+        }
+        assert!(matches!(list.get(5), Err(Error::InvalidArgument { .. })));
+        assert_eq!(list.get(0).unwrap(), "text".into(), "what was refused changed nothing");
+    }
+}
+
+/// Python counts the room of new text in characters and cuts off what is too long; it cannot read such an
+/// item itself.
+#[test]
+fn text_that_python_has_cut_in_the_midst_of_a_character_is_an_error() {
+    let _watchdog = watchdog(LONG);
+    for python in pythons() {
+        let made = format!(
+            "{ATTACH}
+items = ShareableList(['\u{20ac}' * 3, 7])
+untracked(items.shm)
+try:
+    items[0]
+except UnicodeDecodeError:
+    print(items.shm.name)
+items.shm.close()"
+        );
+        let list = ShareableList::attach(&run(&python, &made, &[])).unwrap();
+        assert!(matches!(list.get(0), Err(Error::Corrupt { .. })));
+        assert_eq!(list.get(1).unwrap(), 7.into());
+        list.set(0, &"\u{20ac}\u{20ac}".into()).unwrap();
+        let seen = "
+import sys
+from multiprocessing.shared_memory import ShareableList
+items = ShareableList(name=sys.argv[1])
+print(ascii(items[0]))
+items.shm.close()
+items.shm.unlink()";
+        assert_eq!(run(&python, seen, &[list.block().name()]), r"'\u20ac\u20ac'");
     }
 }

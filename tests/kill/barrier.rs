@@ -1,7 +1,9 @@
-//! `Barrier`: a party killed at each instruction of its wait, as the first and as the last to come.
+//! `Barrier`: a party killed at each instruction of its wait, as the first and as the last to come; and at
+//! random.
 
 use super::report::Config;
 use super::step::{After, Marker, Scenario, Tally, sweep};
+use super::storm::{Role, Turn, Weather, storm};
 use multiproc::{Barrier, Error};
 
 struct Wait {
@@ -52,7 +54,7 @@ impl Scenario for Wait {
 
     fn proceed(&self, barrier: &Barrier, _after: &After, _tally: &Tally) {
         // Long enough that who is noticed is noticed; one that died before it came is nobody's loss.
-        let patience = std::time::Instant::now() + std::time::Duration::from_millis(250);
+        let patience = std::time::Instant::now() + std::time::Duration::from_millis(100);
         while barrier.waiting() > 0 && std::time::Instant::now() < patience {
             std::thread::yield_now();
         }
@@ -75,4 +77,32 @@ pub(crate) fn a_party_killed_at_any_instruction_lets_the_others_go() {
         report.assert_clean();
         assert!(report.owner_deaths > 0, "nobody was told");
     }
+}
+
+/// Parties come, pass, are killed, and mend the barrier that breaks by it. One that was not killed before it
+/// came never waits without end, since the next in its place comes.
+pub(crate) fn a_storm_leaves_nobody_waiting() {
+    let barrier = Barrier::builder(3).action(nothing).build().unwrap();
+    let run = |turn: &Turn<'_>| {
+        while turn.goes_on() {
+            match barrier.wait() {
+                Ok(_) => {}
+                Err(Error::BrokenBarrierError { .. }) => barrier.reset().unwrap(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let party = Role { name: "party", processes: 4, mortal: true, run: &run };
+    let wind_down = || {
+        for _ in 0..200 {
+            barrier.reset().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    };
+    let account = |_: &_| {
+        assert_eq!(barrier.waiting(), 0);
+        barrier.reset().unwrap();
+        barrier.wait_timeout(std::time::Duration::ZERO).unwrap_err();
+    };
+    storm(&Weather::from_env(), "barrier", &[party], wind_down, account);
 }

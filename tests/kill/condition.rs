@@ -71,7 +71,10 @@ impl Scenario for Notify {
 }
 
 /// A waiter that is woken and killed before it took its token leaves the wake-up to the next.
-struct Wait;
+struct Wait {
+    /// How often the victim holds the lock when it waits.
+    depth: usize,
+}
 
 impl Scenario for Wait {
     type State = State;
@@ -86,11 +89,14 @@ impl Scenario for Wait {
 
     fn victim(&self, state: &State, marker: Marker) {
         let (condition, tokens) = state;
+        let outer: Vec<_> = (1..self.depth).map(|_| condition.acquire().unwrap()).collect();
         let mut guard = condition.acquire().unwrap();
         marker.step_from_here();
         while tokens.get().unwrap() == 0 {
             guard.wait().unwrap();
         }
+        assert!(format!("{condition:?}").contains(&format!(", {})>", self.depth)));
+        drop(outer);
     }
 
     /// Called when the victim sleeps and the other is behind it, or before it.
@@ -124,7 +130,9 @@ pub(crate) fn notify_wakes_all_it_should_or_nobody() {
 }
 
 pub(crate) fn a_woken_waiter_that_dies_is_replaced() {
-    sweep(&Config::from_env(), "condition, wait", &Wait).assert_clean();
+    sweep(&Config::from_env(), "condition, wait", &Wait { depth: 1 }).assert_clean();
+    let config = Config::from_env().shortened(2);
+    sweep(&config, "condition, wait, held three times", &Wait { depth: 3 }).assert_clean();
 }
 
 pub(crate) fn a_storm_leaves_nobody_asleep() {

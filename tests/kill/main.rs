@@ -10,11 +10,13 @@
 //! `MULTIPROC_KILLS=N` is the length of a storm, `MULTIPROC_TASKS=N` the least number of a pool's tasks in it, `MULTIPROC_SEED=N` repeats a storm's choices.
 
 mod barrier;
+mod channel;
 mod condition;
 mod event;
 mod pool;
 mod proof;
 mod queue;
+mod queue_storm;
 mod raw_lock;
 mod report;
 mod rlock;
@@ -93,6 +95,7 @@ const TESTS: &[(&str, fn())] = &[
         "barrier::a_party_killed_at_any_instruction_lets_the_others_go",
         barrier::a_party_killed_at_any_instruction_lets_the_others_go,
     ),
+    ("barrier::a_storm_leaves_nobody_waiting", barrier::a_storm_leaves_nobody_waiting),
     ("queue::put_beside_sleeping_getters", queue::put_beside_sleeping_getters),
     ("queue::put_that_grows", queue::put_that_grows),
     ("queue::close_beside_sleeping_getters", queue::close_beside_sleeping_getters),
@@ -109,7 +112,30 @@ const TESTS: &[(&str, fn())] = &[
     ("queue::put_many_beside_sleeping_getters", queue::put_many_beside_sleeping_getters),
     ("queue::get_many_beside_sleeping_putters", queue::get_many_beside_sleeping_putters),
     ("queue::task_done_beside_a_sleeping_join", queue::task_done_beside_a_sleeping_join),
-    ("queue::a_storm_loses_and_repeats_no_message", queue::a_storm_loses_and_repeats_no_message),
+    (
+        "queue_storm::a_storm_loses_and_repeats_no_message",
+        queue_storm::a_storm_loses_and_repeats_no_message,
+    ),
+    (
+        "channel::the_last_sender_leaves_no_receiver_asleep",
+        channel::the_last_sender_leaves_no_receiver_asleep,
+    ),
+    (
+        "channel::a_sender_beside_another_is_no_disconnection",
+        channel::a_sender_beside_another_is_no_disconnection,
+    ),
+    (
+        "channel::the_last_receiver_leaves_no_sender_asleep",
+        channel::the_last_receiver_leaves_no_sender_asleep,
+    ),
+    (
+        "channel::a_receiver_beside_another_is_no_disconnection",
+        channel::a_receiver_beside_another_is_no_disconnection,
+    ),
+    (
+        "channel::a_getter_of_a_simple_queue_that_was_woken_is_replaced",
+        channel::a_getter_of_a_simple_queue_that_was_woken_is_replaced,
+    ),
     (
         "pool::the_only_worker_is_killed_at_each_instruction_of_a_task",
         pool::the_only_worker_is_killed_at_each_instruction_of_a_task,

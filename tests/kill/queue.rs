@@ -2,10 +2,8 @@
 
 use super::report::Config;
 use super::step::{After, Marker, Scenario, Tally, sweep};
-use super::storm::{Role, Weather, storm};
-use multiproc::{Error, JoinableQueue, Queue, Shared};
+use multiproc::{Error, JoinableQueue, Queue};
 use std::fs::File;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 type Bytes = Queue<Vec<u8>>;
@@ -464,104 +462,4 @@ impl Scenario for Joined {
 
 pub(crate) fn task_done_beside_a_sleeping_join() {
     sweep(&Config::from_env(), "queue: task_done beside join", &Joined).assert_clean();
-}
-
-/// How many messages of each producer are accounted for one by one.
-const TRACKED: usize = CHUNKS * CHUNK;
-const CHUNKS: usize = 32;
-const CHUNK: usize = 1 << 17;
-const PRODUCERS: usize = 2;
-
-/// A mark for each message of a producer.
-struct Marks(Vec<Shared<[AtomicU8; CHUNK]>>);
-
-impl Marks {
-    fn new() -> Marks {
-        let chunk = || Shared::new([const { AtomicU8::new(0) }; CHUNK]).unwrap();
-        Marks((0..CHUNKS).map(|_| chunk()).collect())
-    }
-
-    fn of(&self, number: u64) -> &AtomicU8 {
-        &self.0[number as usize / CHUNK][number as usize % CHUNK]
-    }
-}
-
-/// What is known of each producer's messages: the next number, whose put returned, who was got.
-struct Ledger {
-    next: Shared<[AtomicU64; PRODUCERS]>,
-    put: [Marks; PRODUCERS],
-    got: [Marks; PRODUCERS],
-}
-
-pub(crate) fn a_storm_loses_and_repeats_no_message() {
-    type Item = (u8, u64, Vec<u8>);
-    let queue = Queue::<Item>::builder().maxsize(200).max_bytes(1 << 20).build().unwrap();
-    let ledger = Ledger {
-        next: Shared::new([const { AtomicU64::new(0) }; PRODUCERS]).unwrap(),
-        put: [Marks::new(), Marks::new()],
-        got: [Marks::new(), Marks::new()],
-    };
-    let producer = Role {
-        name: "producer",
-        processes: PRODUCERS,
-        mortal: true,
-        run: &|turn| {
-            let slot = turn.slot % PRODUCERS;
-            while turn.goes_on() {
-                let number = ledger.next[slot].fetch_add(1, SeqCst);
-                if number as usize >= TRACKED {
-                    std::thread::sleep(Duration::from_millis(1));
-                    continue;
-                }
-                let long = number % 1000 == 0;
-                let len = if long { 50_000 } else { number as usize * 37 % 2000 };
-                match queue.put(&(slot as u8, number, message(len))) {
-                    Ok(()) => ledger.put[slot].of(number).store(1, SeqCst),
-                    Err(error) => assert!(matches!(error, Error::Closed), "{error}"),
-                }
-            }
-        },
-    };
-    let consumer = Role {
-        name: "consumer",
-        processes: 2,
-        mortal: true,
-        run: &|turn| {
-            loop {
-                turn.goes_on();
-                match queue.get_timeout(Duration::from_millis(50)) {
-                    Ok((slot, number, bytes)) => {
-                        assert!(bytes == message(bytes.len()), "a broken message");
-                        let before = ledger.got[slot as usize].of(number).fetch_add(1, SeqCst);
-                        assert_eq!(before, 0, "message {number} of {slot} came twice");
-                    }
-                    Err(Error::Empty) => {}
-                    Err(Error::Closed) => return,
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        },
-    };
-    let account = |totals: &super::storm::Totals| {
-        let (mut both, mut lost, mut unreturned) = (0, 0, 0);
-        for slot in 0..PRODUCERS {
-            for number in 0..ledger.next[slot].load(SeqCst).min(TRACKED as u64) {
-                let (put, got) = (ledger.put[slot].of(number), ledger.got[slot].of(number));
-                match (put.load(SeqCst), got.load(SeqCst)) {
-                    (1, 1) => both += 1,
-                    (1, 0) => lost += 1,
-                    (0, 1) => unreturned += 1,
-                    _ => {}
-                }
-            }
-        }
-        println!(
-            "  {both} messages put and got, {lost} taken by consumers that were then killed, \
-             {unreturned} put by producers that were killed before put returned"
-        );
-        assert!(queue.is_empty().unwrap());
-        assert!(lost <= totals.kills && unreturned <= totals.kills && both > 0);
-        assert!(lost + unreturned <= totals.kills, "each death explains one");
-    };
-    storm(&Weather::from_env(), "queue", &[producer, consumer], || queue.close().unwrap(), account);
 }

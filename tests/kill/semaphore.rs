@@ -87,6 +87,8 @@ impl Scenario for AcquireAndSleep {
 struct Permits {
     /// Whether the sleepers own theirs too.
     owned: bool,
+    /// How many more permits the victim owns meanwhile: past the sixteenth, they go another way.
+    more: u32,
 }
 
 impl Permits {
@@ -104,7 +106,7 @@ impl Scenario for Permits {
     type State = BoundedSemaphore;
 
     fn setup(&self) -> BoundedSemaphore {
-        BoundedSemaphore::new(1).unwrap()
+        BoundedSemaphore::new(1 + self.more).unwrap()
     }
 
     fn sleepers(&self) -> usize {
@@ -116,10 +118,13 @@ impl Scenario for Permits {
     }
 
     fn victim(&self, semaphore: &BoundedSemaphore, marker: Marker) {
+        let more: Vec<_> = (0..self.more).map(|_| semaphore.permit().unwrap()).collect();
         let permit = semaphore.permit().unwrap();
         marker.step_from_here();
         drop(permit);
         drop(semaphore.permit().unwrap());
+        // The process ends with them: it has been stepped through giving back often enough.
+        std::mem::forget(more);
     }
 
     /// The head of the sleepers looks after the dead from time to time, so some may be asleep for a
@@ -132,7 +137,7 @@ impl Scenario for Permits {
 
     fn verify(&self, semaphore: &BoundedSemaphore) {
         // A sleeper that has no owner is not killed here, so nothing is lost and nothing made up.
-        assert_eq!(semaphore.value(), 1);
+        assert_eq!(semaphore.value(), 1 + self.more);
         drop(semaphore.permit().unwrap());
     }
 }
@@ -146,10 +151,11 @@ pub(crate) fn acquire_that_is_woken_leaves_the_permit_to_the_next() {
 }
 
 pub(crate) fn owned_permits_come_back_from_every_instruction() {
-    for owned in [true, false] {
-        let name = if owned { "permit, owned sleepers" } else { "permit, bare sleepers" };
-        let config = Config::from_env().shortened(2);
-        sweep(&config, name, &Permits { owned }).assert_clean();
+    for (owned, more) in [(true, 0), (false, 0), (true, 16), (false, 16)] {
+        let sleepers = if owned { "owned" } else { "bare" };
+        let name = format!("permit after {more} more, {sleepers} sleepers");
+        let config = Config::from_env().shortened(4);
+        sweep(&config, &name, &Permits { owned, more }).assert_clean();
     }
 }
 
@@ -158,6 +164,8 @@ pub(crate) fn a_storm_loses_no_owned_permit() {
     let run = |turn: &Turn<'_>| {
         while turn.goes_on() {
             drop(semaphore.permit().unwrap());
+            // Else those who spin here leave the harness little time.
+            std::thread::yield_now();
         }
     };
     let owner = Role { name: "owner", processes: 4, mortal: true, run: &run };

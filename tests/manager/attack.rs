@@ -11,6 +11,7 @@ use std::time::Duration;
 const KEY: &[u8] = b"known here";
 
 /// A socket to the server that has done the handshake, and nothing more.
+/// Also where it is a TCP socket: the calls are the same.
 fn dial(manager: &Manager) -> UnixStream {
     let connection = Client::builder().authkey(KEY).connect(manager.address()).unwrap();
     connection.into_fd().unwrap().into()
@@ -280,4 +281,177 @@ fn clients_killed_at_random_leave_nothing_behind() {
     assert_eq!(manager.number_of_objects().unwrap(), 4);
     drop((dict, lock, queue, started));
     assert_eq!(manager.number_of_objects().unwrap(), 0);
+}
+
+/// Getters that the test plays itself, so that it knows what they have read.
+fn getter(manager: &Manager, queue: &QueueProxy<u32>, gets: usize) -> UnixStream {
+    let mut socket = dial(manager);
+    socket.write_all(&greeting()).unwrap();
+    assert!(reply(&mut socket).unwrap().0);
+    let method = multiproc::manager::method_number("get_within");
+    // No timeout; sent before any reply was read.
+    let get = request(1, 0, object_id(queue), method, &[0]);
+    socket.write_all(&get.repeat(gets)).unwrap();
+    socket
+}
+
+#[test]
+fn items_that_a_getter_has_not_read_come_back_to_the_front_when_it_is_gone() {
+    let _watchdog = watchdog(PATIENCE);
+    for address in ["abstract:", "tcp:127.0.0.1:0"] {
+        let manager = Manager::builder().authkey(KEY).address(address).start().unwrap();
+        let queue = manager.queue(0).unwrap();
+        let gone = || {
+            while !manager.debug_info().unwrap().starts_with("sessions=1 ") {
+                std::thread::yield_now();
+            }
+        };
+        // One that waited, and is gone when the item comes or soon after.
+        let waiting = getter(&manager, &queue, 1);
+        while !manager.debug_info().unwrap().contains("parked=1") {
+            std::thread::yield_now();
+        }
+        queue.put(1).unwrap();
+        queue.put(2).unwrap();
+        drop(waiting);
+        gone();
+        assert_eq!(queue.len().unwrap(), 2);
+
+        // Several items under way to one getter keep their order.
+        let many = getter(&manager, &queue, 2);
+        while queue.len().unwrap() > 0 {
+            std::thread::yield_now();
+        }
+        queue.put(3).unwrap();
+        drop(many);
+        gone();
+        assert_eq!([queue.get().unwrap(), queue.get().unwrap(), queue.get().unwrap()], [1, 2, 3]);
+
+        // What was read is the getter's.
+        queue.put(4).unwrap();
+        let mut reader = getter(&manager, &queue, 1);
+        assert!(reply(&mut reader).unwrap().0);
+        drop(reader);
+        gone();
+        assert!(queue.is_empty().unwrap());
+
+        // It goes to who waits already.
+        let silent = getter(&manager, &queue, 1);
+        while !manager.debug_info().unwrap().contains("parked=1") {
+            std::thread::yield_now();
+        }
+        queue.put(5).unwrap();
+        let other = queue.clone();
+        let waiter = std::thread::spawn(move || other.get().unwrap());
+        while !manager.debug_info().unwrap().contains("parked=1") {
+            std::thread::yield_now();
+        }
+        drop(silent);
+        assert_eq!(waiter.join().unwrap(), 5);
+    }
+}
+
+fn get_for_ever(queue: QueueProxy<u64>, taken: multiproc::Queue<u64>) -> multiproc::Result<()> {
+    loop {
+        taken.put(&queue.get()?)?;
+    }
+}
+
+#[test]
+fn getters_killed_at_random_lose_at_most_the_item_in_their_hands() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let queue = manager.queue(100).unwrap();
+    let taken = multiproc::Queue::new().unwrap();
+    let start = || Process::new(get_for_ever, (queue.clone(), taken.clone())).start().unwrap();
+    let mut children = vec![start(), start()];
+    let (mut next, mut kills) = (0u64, 0usize);
+    for round in 0..20u64 {
+        (0..100 + round * 7 % 31).for_each(|_| {
+            queue.put(next).unwrap();
+            next += 1;
+        });
+        let child = children.remove(0);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        children.push(start());
+    }
+    for child in children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+    }
+    while !manager.debug_info().unwrap().starts_with("sessions=1 ") {
+        std::thread::yield_now();
+    }
+    let mut seen: Vec<u64> = std::iter::from_fn(|| queue.try_get().ok()).collect();
+    seen.extend(std::iter::from_fn(|| taken.try_get().ok()));
+    seen.sort_unstable();
+    assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "an item came twice");
+    // One that was killed may have read an item and not passed it on.
+    assert!(next as usize - seen.len() <= kills, "{} of {next}", seen.len());
+}
+
+#[test]
+fn a_client_cut_off_after_any_byte_leaves_nothing_behind() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = known();
+    let (lock, queue) = (manager.lock().unwrap(), manager.queue::<u32>(0).unwrap());
+    let (lock_id, queue_id) = (object_id(&lock), object_id(&queue));
+    let number = multiproc::manager::method_number;
+    let thread = 1u64.to_le_bytes();
+    // To a server, a client that is killed at some instruction is one that has sent so many bytes.
+    let put = [&7u32.to_le_bytes()[..], &[0]].concat();
+    let requests = [
+        greeting(),
+        request(1, 0, lock_id, number("acquire_within"), &[&thread[..], &[0]].concat()),
+        request(6, 0, queue_id, 0, &[]),
+        request(1, 0, queue_id, number("put_within"), &put),
+        request(1, 0, queue_id, number("get_within"), &[0]),
+        request(1, 0, queue_id, number("get_within"), &[0]),
+    ];
+    let all = requests.concat();
+    let with_put = requests[..4].concat().len();
+    for cut in 0..=all.len() {
+        let mut socket = dial(&manager);
+        socket.write_all(&all[..cut]).unwrap();
+        drop(socket);
+        let nobody = "sessions=1 channels=1 strangers=0 parked=0";
+        while !manager.debug_info().unwrap().starts_with(nobody) {
+            std::thread::yield_now();
+        }
+        assert!(lock.try_acquire().unwrap().is_some(), "cut at {cut}");
+        // Nobody has read the replies: what was put, whole, is there.
+        assert_eq!(queue.try_get().ok(), (cut >= with_put).then_some(7), "cut at {cut}");
+        assert!(queue.is_empty().unwrap());
+    }
+    assert_eq!(manager.number_of_objects().unwrap(), 2);
+}
+
+#[test]
+fn clients_get_an_error_at_once_whenever_the_server_is_killed() {
+    let _watchdog = watchdog(PATIENCE);
+    for calls in [0, 1, 3, 10, 40] {
+        let manager = Manager::start().unwrap();
+        let (dict, queue) = (manager.dict::<u32, u32>().unwrap(), manager.queue(1).unwrap());
+        let pid = manager.pid().unwrap();
+        let caller = {
+            let (dict, queue) = (dict.clone(), queue.clone());
+            std::thread::spawn(move || {
+                loop {
+                    let outcome = dict.insert(1, 2).and_then(|()| queue.put(3));
+                    let outcome = outcome.and_then(|()| queue.get()).and_then(|_| dict.get(&1));
+                    if let Err(error) = outcome {
+                        return error;
+                    }
+                }
+            })
+        };
+        (0..calls).for_each(|_| assert!(dict.len().is_ok()));
+        super::support::os::signal(pid as _, libc::SIGKILL);
+        let error = caller.join().unwrap();
+        assert!(matches!(error, Error::Disconnected | Error::Os { .. }), "{error:?}");
+        assert!(dict.len().is_err());
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::PATIENCE;
 use super::support::watchdog;
-use multiproc::manager::{HostManager, ListProxy};
+use multiproc::manager::{EventProxy, HostManager, Iter, IterProxy, ListProxy, PoolProxy};
 use multiproc::{Error, Manager, Process};
 
 struct Counter(i64);
@@ -173,4 +173,74 @@ fn a_proxy_works_in_processes_that_it_was_given_to() {
         assert!(child.join().unwrap().unwrap() >= 100);
     }
     assert_eq!(counter.add(0).unwrap(), 300);
+}
+
+fn refuse(why: String) -> Result<Counter, String> {
+    Err(why)
+}
+
+#[test]
+fn a_function_that_makes_an_object_may_fail() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let refused = manager.try_create(|| Err::<Counter, _>(Error::Full), ());
+    assert!(matches!(refused, Err(Error::Full)));
+    let made = manager.try_create(|n| Ok::<_, Error>(Counter::new(n)), (3,)).unwrap();
+    assert_eq!(made.add(1).unwrap(), 4);
+    assert_eq!(manager.number_of_objects().unwrap(), 1);
+    assert_eq!(refuse("never".into()).err().as_deref(), Some("never"));
+}
+
+#[test]
+fn an_iterator_goes_on_for_whoever_asks() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let numbers = manager.create(|| Iter::new(0..10u32), ()).unwrap();
+    assert_eq!(
+        (numbers.next_item().unwrap(), numbers.next_items(3).unwrap()),
+        (Some(0), vec![1, 2, 3])
+    );
+    let take = |numbers: IterProxy<u32>| numbers.next_items(2).unwrap();
+    let child = Process::new(take, (numbers.clone(),)).start().unwrap();
+    assert_eq!(child.join().unwrap(), [4, 5]);
+    let rest: Result<Vec<_>, _> = numbers.iter().collect();
+    assert_eq!(rest.unwrap(), [6, 7, 8, 9]);
+    assert!(numbers.next_item().unwrap().is_none() && numbers.iter().next().is_none());
+}
+
+fn square(n: u64) -> u64 {
+    n * n
+}
+
+fn use_pool(pool: PoolProxy) -> u64 {
+    pool.map(square, 0..100).unwrap().into_iter().sum()
+}
+
+#[test]
+fn a_pool_is_shared_and_the_server_goes_on_meanwhile() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let pool = manager.pool(2).unwrap();
+    assert_eq!(pool.processes().unwrap(), 2);
+    let event = manager.event().unwrap();
+    // The task waits for what only a server that goes on can give.
+    let other = (pool.clone(), event.clone());
+    let waiter = std::thread::spawn(move || {
+        other.0.run(|event: EventProxy| event.wait().unwrap(), (other.1,))
+    });
+    let child = Process::new(use_pool, (pool.clone(),)).start().unwrap();
+    assert_eq!(child.join().unwrap(), (0..100).map(square).sum());
+    event.set().unwrap();
+    assert!(waiter.join().unwrap().unwrap());
+    let failed = pool.map(|n: i32| assert!(n != 2, "not two"), 0..4);
+    assert!(matches!(failed, Err(Error::Panicked { message, .. }) if message == "not two"));
+    assert_eq!(pool.starmap(|a: u8, b: u8| a + b, [(1, 2), (3, 4)]).unwrap(), [3, 7]);
+    pool.close().unwrap();
+    assert!(matches!(pool.run(square, (1,)), Err(Error::PoolClosed)));
+    pool.join().unwrap();
+
+    let pool = manager.pool(1).unwrap();
+    pool.terminate().unwrap();
+    pool.join().unwrap();
+    assert!(manager.try_create(|| Ok::<_, Error>(Counter(1)), ()).is_ok());
 }

@@ -285,3 +285,315 @@ fn what_a_killed_getter_waited_for_goes_to_another() {
     queue.put(7).unwrap();
     assert_eq!(queue.get().unwrap(), 7);
 }
+
+fn get_two(queue: QueueProxy<u32>, done: QueueProxy<u32>) -> multiproc::Result<()> {
+    done.put(queue.get()?)?;
+    done.put(queue.get()?)?;
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn what_a_getter_has_got_before_it_was_killed_does_not_come_back() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (queue, done) = (manager.queue(0).unwrap(), manager.queue(0).unwrap());
+    (1..=3).for_each(|n| queue.put(n).unwrap());
+    let child = Process::new(get_two, (queue.clone(), done.clone())).start().unwrap();
+    assert_eq!((done.get().unwrap(), done.get().unwrap()), (1, 2));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    while manager.debug_info().unwrap().contains("sessions=2") {
+        std::thread::yield_now();
+    }
+    assert_eq!((queue.get().unwrap(), queue.len().unwrap()), (3, 0));
+}
+
+fn wait_in_vain(
+    condition: ConditionProxy,
+    queue: QueueProxy<u32>,
+    event: EventProxy,
+) -> multiproc::Result<()> {
+    let waiting = condition.clone();
+    std::thread::spawn(move || {
+        let _guard = waiting.acquire()?;
+        waiting.wait()
+    });
+    let putting = queue.clone();
+    std::thread::spawn(move || putting.put(2));
+    let joining = queue.clone();
+    std::thread::spawn(move || joining.join());
+    event.wait().map(drop)
+}
+
+#[test]
+fn what_a_killed_process_waited_for_goes_on_without_it() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (condition, queue) = (manager.condition().unwrap(), manager.queue(1).unwrap());
+    let event = manager.event().unwrap();
+    queue.put(1).unwrap();
+    let arguments = (condition.clone(), queue.clone(), event.clone());
+    let child = Process::new(wait_in_vain, arguments).start().unwrap();
+    while !manager.debug_info().unwrap().contains("parked=4") {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    while !manager.debug_info().unwrap().contains("sessions=1 ") {
+        std::thread::yield_now();
+    }
+    assert!(manager.debug_info().unwrap().contains("parked=0"));
+    // The item that it was about to put went with it, and so did its place among the sleepers.
+    assert_eq!(queue.get().unwrap(), 1);
+    assert!(queue.is_empty().unwrap());
+    let other = condition.clone();
+    let waiter = std::thread::spawn(move || {
+        let _guard = other.acquire().unwrap();
+        other.wait().unwrap()
+    });
+    while !manager.debug_info().unwrap().contains("parked=1") {
+        std::thread::yield_now();
+    }
+    let _guard = condition.acquire().unwrap();
+    condition.notify(1).unwrap();
+    drop(_guard);
+    assert!(waiter.join().unwrap());
+}
+
+fn hold_and_wait(lock: LockProxy, condition: ConditionProxy) -> multiproc::Result<bool> {
+    let _guard = lock.acquire()?;
+    condition.wait()
+}
+
+#[test]
+fn a_condition_may_have_a_lock_that_is_there_already() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (lock, rlock) = (manager.lock().unwrap(), manager.rlock().unwrap());
+    let conditions: Vec<_> = (0..2).map(|_| manager.condition_with_lock(&lock).unwrap()).collect();
+    let arguments = (lock.clone(), conditions[0].clone());
+    let child = Process::new(hold_and_wait, arguments).start().unwrap();
+    while !manager.debug_info().unwrap().contains("parked=1") {
+        std::thread::yield_now();
+    }
+    assert!(conditions[0].notify(1).is_err(), "the lock is not held");
+    let guard = lock.acquire().unwrap();
+    assert!(conditions[1].locked().unwrap() && conditions[1].try_acquire().unwrap().is_none());
+    conditions[1].notify_all().unwrap();
+    conditions[0].notify_all().unwrap();
+    drop(guard);
+    assert!(child.join().unwrap().unwrap());
+
+    // Killed in the wait, it leaves the lock to others.
+    let arguments = (lock.clone(), conditions[0].clone());
+    let child = Process::new(hold_and_wait, arguments).start().unwrap();
+    while !manager.debug_info().unwrap().contains("parked=1") {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(lock);
+    drop(conditions[0].acquire().unwrap());
+
+    let condition = manager.condition_with_rlock(&rlock).unwrap();
+    let (_outer, _inner) = (rlock.acquire().unwrap(), condition.acquire().unwrap());
+    assert!(!condition.wait_timeout(SHORT).unwrap());
+    let elsewhere = Manager::start().unwrap().rlock().unwrap();
+    assert!(manager.condition_with_rlock(&elsewhere).is_err());
+}
+
+static ROUNDS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+fn count_round() {
+    ROUNDS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+}
+
+fn refuse_the_second_round() {
+    count_round();
+    assert!(ROUNDS.load(std::sync::atomic::Ordering::Relaxed) < 2, "no second round");
+}
+
+#[test]
+fn a_barrier_acts_before_anybody_leaves_and_breaks_when_the_action_panics() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let barrier = manager.barrier_with(2, None, refuse_the_second_round).unwrap();
+    let number = manager.value(0u32).unwrap();
+    let rounds = || {
+        let see = |number: &mut multiproc::manager::Value<u32>, ()| {
+            **number = ROUNDS.load(std::sync::atomic::Ordering::Relaxed);
+            **number
+        };
+        number.apply(see, ()).unwrap()
+    };
+    let other = barrier.clone();
+    let thread = std::thread::spawn(move || (other.wait(), other.wait()));
+    barrier.wait().unwrap();
+    assert_eq!(rounds(), 1);
+    let mine = barrier.wait();
+    let (first, second) = thread.join().unwrap();
+    first.unwrap();
+    let outcomes = [mine, second].map(|outcome| match outcome {
+        Err(Error::Panicked { message, .. }) => message,
+        Err(Error::BrokenBarrierError { cause: BarrierBreak::ActionPanicked }) => String::new(),
+        other => panic!("{other:?}"),
+    });
+    assert!(outcomes.contains(&"no second round".to_string()), "{outcomes:?}");
+    assert!(barrier.is_broken().unwrap());
+    assert_eq!(rounds(), 2);
+}
+
+#[test]
+fn a_barrier_has_a_timeout_of_its_own() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let barrier = manager.barrier_timeout(2, SHORT).unwrap();
+    let start = Instant::now();
+    let broken = barrier.wait();
+    let timed_out = BarrierBreak::TimedOut;
+    assert!(matches!(broken, Err(Error::BrokenBarrierError { cause }) if cause == timed_out));
+    assert!(start.elapsed() >= SHORT);
+    let alone = manager.barrier(1).unwrap();
+    assert_eq!((alone.wait().unwrap(), alone.wait().unwrap()), (0, 0));
+}
+
+/// Threads that wait for a condition, each for so long; what each has got.
+fn sleepers(
+    condition: &ConditionProxy,
+    count: usize,
+    timeout: Duration,
+) -> Vec<std::thread::JoinHandle<bool>> {
+    let sleep = |condition: ConditionProxy| {
+        move || {
+            let _guard = condition.acquire().unwrap();
+            condition.wait_timeout(timeout).unwrap()
+        }
+    };
+    (0..count).map(|_| std::thread::spawn(sleep(condition.clone()))).collect()
+}
+
+fn until_parked(manager: &Manager, count: usize) {
+    while !manager.debug_info().unwrap().contains(&format!("parked={count}")) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_condition_wakes_as_many_as_it_was_told() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let condition = manager.condition().unwrap();
+    for sleeper in sleepers(&condition, 6, SHORT) {
+        assert!(!sleeper.join().unwrap(), "nobody notified");
+    }
+    let waiting = sleepers(&condition, 6, Duration::MAX);
+    until_parked(&manager, 6);
+    let notify = |count| {
+        let _guard = condition.acquire().unwrap();
+        condition.notify(count).unwrap();
+    };
+    notify(2);
+    until_parked(&manager, 4);
+    notify(9);
+    assert!(waiting.into_iter().all(|sleeper| sleeper.join().unwrap()));
+    // What nobody waited for is not kept for later.
+    notify(1);
+    assert!(!sleepers(&condition, 1, SHORT).remove(0).join().unwrap());
+}
+
+#[test]
+fn a_barrier_is_used_again_after_rounds_an_abort_and_a_reset() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let barrier = manager.barrier(3).unwrap();
+    let wait = |rounds: usize| -> Vec<_> {
+        (0..2)
+            .map(|_| {
+                let barrier = barrier.clone();
+                let rounds = move || (0..rounds).map(|_| barrier.wait()).collect::<Vec<_>>();
+                std::thread::spawn(rounds)
+            })
+            .collect()
+    };
+    let others = wait(10);
+    let mut mine: Vec<_> = (0..10).map(|_| barrier.wait().unwrap()).collect();
+    for other in others {
+        let theirs = other.join().unwrap().into_iter().map(Result::unwrap);
+        mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
+    }
+    assert_eq!(mine, [3; 10], "each round has 0, 1 and 2");
+    assert_eq!((barrier.waiting().unwrap(), barrier.is_broken().unwrap()), (0, false));
+
+    for abort in [true, false] {
+        let others = wait(1);
+        until_parked(&manager, 2);
+        if abort {
+            barrier.abort().unwrap()
+        } else {
+            barrier.reset().unwrap()
+        }
+        let wanted = if abort { BarrierBreak::Aborted } else { BarrierBreak::Reset };
+        for other in others {
+            let outcome = other.join().unwrap().remove(0);
+            assert!(matches!(outcome, Err(Error::BrokenBarrierError { cause }) if cause == wanted));
+        }
+        assert_eq!(barrier.is_broken().unwrap(), abort);
+        barrier.reset().unwrap();
+        let others = wait(1);
+        barrier.wait().unwrap();
+        others.into_iter().for_each(|other| assert!(other.join().unwrap().remove(0).is_ok()));
+    }
+}
+
+#[test]
+fn a_semaphore_counts_beyond_its_first_value_unless_it_is_bounded() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let semaphore = manager.semaphore(2).unwrap();
+    semaphore.release().unwrap();
+    assert_eq!(semaphore.value().unwrap(), 3);
+    (0..3).for_each(|_| semaphore.acquire().unwrap());
+    assert!(!semaphore.try_acquire().unwrap() && !semaphore.acquire_timeout(SHORT).unwrap());
+    let bounded = manager.bounded_semaphore(1).unwrap();
+    assert!(bounded.release().is_err());
+    assert!(bounded.try_permit().unwrap().is_some() && bounded.try_permit().unwrap().is_some());
+}
+
+#[test]
+fn an_rlock_wants_as_many_releases_as_it_was_acquired() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let lock = manager.rlock().unwrap();
+    (0..3).for_each(|_| std::mem::forget(lock.acquire().unwrap()));
+    for _ in 0..3 {
+        assert!(lock.locked().unwrap());
+        lock.release().unwrap();
+    }
+    assert!(!lock.locked().unwrap() && lock.release().is_err());
+}
+
+#[test]
+fn what_is_waited_for_prints_its_state() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (lock, event) = (manager.lock().unwrap(), manager.event().unwrap());
+    let (queue, barrier) = (manager.queue::<u8>(0).unwrap(), manager.barrier(2).unwrap());
+    assert_eq!(format!("{lock} {event}"), "<Lock: unlocked> <Event: unset>");
+    let _guard = lock.acquire().unwrap();
+    event.set().unwrap();
+    assert_eq!(format!("{lock} {event}"), "<Lock: locked> <Event: set>");
+    queue.put(1).unwrap();
+    assert_eq!(format!("{queue} {barrier}"), "<Queue: 1 items> <Barrier: waiters=0/2>");
+    barrier.abort().unwrap();
+    let semaphore = manager.semaphore(3).unwrap();
+    assert_eq!(
+        format!("{semaphore} {barrier}"),
+        "<Semaphore: value=3> <Barrier: waiters=0/2, broken>"
+    );
+    let (rlock, condition) = (manager.rlock().unwrap(), manager.condition().unwrap());
+    assert_eq!(format!("{rlock} {condition}"), "<RLock: unlocked> <Condition: unlocked>");
+    manager.shutdown().unwrap();
+    assert!(lock.to_string().starts_with('<'), "an error");
+}

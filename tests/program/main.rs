@@ -7,7 +7,7 @@ mod support;
 
 use multiproc::{Error, ExitStatus, Process, StartMethod};
 use std::fs;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -27,7 +27,6 @@ fn main() {
     match words.get(1).map(String::as_str) {
         Some("role") => role(&words[2]),
         Some("one") => one(),
-        Some("start") => start(&words[2]),
         _ => all(words.get(1).map_or("", String::as_str)),
     }
 }
@@ -55,8 +54,8 @@ fn all(filter: &str) {
         ("the_variable_means_nothing_to_who_inherits_it", inherits),
         ("the_programs_file_may_go_away_or_be_another_or_have_other_names", moves),
         ("without_proc_the_program_is_found_by_its_path", without_proc),
-        ("any_system_call_of_a_start_may_fail_once", injected),
         ("the_command_is_named_after_the_program", command_name),
+        ("a_static_program_starts_itself_again", is_static),
     ];
     for (name, test) in tests.into_iter().filter(|(name, _)| name.contains(filter)) {
         let watchdog = support::watchdog(Duration::from_secs(60));
@@ -205,107 +204,21 @@ fn without_proc() {
     run(&mut unshare(script));
 }
 
+/// All of these tests are of a static program where this one is.
+fn is_static() {
+    if cfg!(target_feature = "crt-static") {
+        one();
+    } else {
+        println!(
+            "skipped: this program is not static; with --target x86_64-unknown-linux-musl it is"
+        );
+    }
+}
+
 fn command_name() {
     let name = || fs::read_to_string("/proc/self/comm").unwrap();
     for method in METHODS {
         let child = Process::new(name, ()).start_method(method).start().unwrap();
         assert_eq!(child.join().unwrap(), name(), "{method}");
     }
-}
-
-/// What a start makes use of, and how each may fail.
-const CALLS: [(&str, &str); 18] = [
-    ("socketpair", "EMFILE"),
-    ("socketpair", "ENOMEM"),
-    ("fcntl", "EMFILE"),
-    ("openat", "EMFILE"),
-    ("openat", "ENOENT"),
-    ("clone", "EAGAIN"),
-    ("clone", "ENOMEM"),
-    ("sendmsg", "ENOMEM"),
-    ("sendmsg", "ETOOMANYREFS"),
-    ("recvmsg", "ENOMEM"),
-    ("ppoll", "ENOMEM"),
-    ("waitid", "EINTR"),
-    ("waitid", "EINVAL"),
-    ("pidfd_open", "EMFILE"),
-    ("memfd_create", "EMFILE"),
-    ("write", "ENOSPC"),
-    ("rt_sigaction", "EINVAL"),
-    ("unshare", "EPERM"),
-];
-
-fn injected() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        println!("skipped: no strace here");
-        return;
-    }
-    let program = std::env::current_exe().unwrap();
-    let stride = if std::env::var_os("MULTIPROC_FULL").is_some() { 1 } else { 3 };
-    let mut tried = 0;
-    for (call, errno) in CALLS {
-        for method in ["spawn", "fork", "forkserver"] {
-            for nth in (1..=25).step_by(stride) {
-                let inject = format!("inject={call}:error={errno}:when={nth}");
-                let mut command = Command::new("strace");
-                command.args(["-qq", "-o", "/dev/null", "-e", &inject]).arg(&program);
-                let output = command.args(["start", method]).output().unwrap();
-                // Any other end is that of a program which could not even begin.
-                let hangs = output.status.signal() == Some(14);
-                let code = output.status.code();
-                assert!(!hangs && code != Some(FLAWED), "{inject} {method}: {output:?}");
-                tried += u32::from(code == Some(DISTURBED));
-            }
-        }
-    }
-    println!("starts that a failing call disturbed: {tried}");
-}
-
-/// Exit codes of [`start`].
-const DISTURBED: i32 = 10;
-const FLAWED: i32 = 99;
-
-/// A role: starts by one method, whatever fails, and leaves at once, with what it has seen as its code.
-fn start(method: &str) {
-    let method: StartMethod = method.parse().unwrap();
-    os::alarm(20);
-    let seen = std::panic::catch_unwind(|| start_once(method));
-    os::exit_now(match seen {
-        Ok(true) => DISTURBED,
-        Ok(false) => 0,
-        Err(_) => FLAWED,
-    });
-}
-
-/// Starts a child and sees that nothing is left of it; whether anything failed.
-fn start_once(method: StartMethod) -> bool {
-    let before = os::open_files();
-    let mut errors = Vec::new();
-    let process = Process::new(|bytes: Vec<u8>| bytes.len() as u32, (vec![0; 40_000],));
-    match process.start_method(method).daemon(true).start() {
-        Err(error) => errors.push(error),
-        Ok(child) => {
-            // What failed in a wait is no longer in the way of the next.
-            let status = loop {
-                match child.wait() {
-                    Ok(status) => break status,
-                    Err(error) => errors.push(error),
-                }
-                assert!(errors.len() < 3, "{errors:?}");
-            };
-            match child.join() {
-                Ok(len) => assert_eq!((len, status), (40_000, ExitStatus::Exited(0))),
-                Err(error) => errors.push(error),
-            }
-        }
-    }
-    let left = multiproc::active_children();
-    assert!(left.is_empty(), "{left:?} after {errors:?}");
-    let kept = if method == StartMethod::ForkServer { 4 } else { 0 };
-    let now = os::open_files();
-    assert!(now <= before + kept, "{} descriptors after {errors:?}", now - before);
-    if method != StartMethod::ForkServer {
-        assert!(!os::has_children(), "a child after {errors:?}");
-    }
-    !errors.is_empty()
 }

@@ -8,7 +8,8 @@
 //!
 //! Children that the tests fork leave by `_exit` and so are not looked at. A spawned one runs this
 //! constructor too, but is part of its parent's test and starts with descriptors of the library's:
-//! who was started by the same executable is not checked, unless `MULTIPROC_LEAKS=check` says so.
+//! who was started by the same executable is not checked, unless `MULTIPROC_LEAKS=check` says so. With
+//! `off` nobody is.
 #![allow(unsafe_code)]
 
 use super::os::{self, Pid};
@@ -42,8 +43,8 @@ static AT_START: OnceLock<(Pid, Belongings)> = OnceLock::new();
 static CONSTRUCTOR: extern "C" fn() = note_start;
 
 extern "C" fn note_start() {
-    let forced = std::env::var_os("MULTIPROC_LEAKS").is_some_and(|value| value == "check");
-    if forced || !started_by_the_same_executable() {
+    let word = std::env::var_os("MULTIPROC_LEAKS").unwrap_or_default();
+    if word == "check" || word != "off" && !started_by_the_same_executable() {
         let first = AT_START.set((os::own_pid(), Belongings::now())).is_ok();
         if first {
             os::at_exit(compare_at_end);
@@ -52,6 +53,9 @@ extern "C" fn note_start() {
 }
 
 fn started_by_the_same_executable() -> bool {
+    if std::env::var_os("MULTIPROC_CHILD").is_some() {
+        return true;
+    }
     let parent = std::os::unix::process::parent_id();
     match (fs::read_link("/proc/self/exe"), fs::read_link(format!("/proc/{parent}/exe"))) {
         (Ok(own), Ok(parents)) => own == parents,

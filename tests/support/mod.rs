@@ -8,6 +8,7 @@ pub(crate) mod os;
 
 use os::Status;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long [`in_child`] lets its child run.
@@ -63,4 +64,18 @@ pub(crate) fn in_child_within(patience: Duration, test: impl FnOnce()) {
         panic!("the child still ran after {patience:?}: {sight:?}");
     };
     assert_eq!(status, Status::Exited(0), "the child failed");
+}
+
+/// Waits for a forked child and asserts that it ended well.
+#[track_caller]
+pub(crate) fn join(pid: os::Pid) {
+    let status = os::wait_until(pid, Instant::now() + 2 * PATIENCE);
+    assert_eq!(status, Some(Status::Exited(0)), "{:?}", os::look(pid));
+}
+
+/// Held by each test of a binary that takes turns: a fork must not find the library's locks held by another
+/// test's thread, nor copy the descriptors of another test.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }

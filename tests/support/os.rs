@@ -48,6 +48,11 @@ pub(crate) fn own_pid() -> Pid {
     unsafe { libc::getpid() }
 }
 
+pub(crate) fn parent_pid() -> Pid {
+    // SAFETY: the call takes nothing and cannot fail.
+    unsafe { libc::getppid() }
+}
+
 /// Sends `signal` to a process that the caller has started and not yet reaped.
 pub(crate) fn signal(pid: Pid, signal: i32) {
     assert!(pid > 0, "not one process: {pid}");
@@ -158,6 +163,12 @@ pub(crate) fn look(pid: Pid) -> Sight {
 fn is_pause(line: &str) -> bool {
     let number = line.split(' ').next().unwrap_or_default().parse();
     number.is_ok_and(|number: libc::c_long| number == libc::SYS_clock_nanosleep)
+}
+
+/// In a child: dies by SIGKILL when the thread that started it ends.
+pub(crate) fn die_with_parent() {
+    // SAFETY: the call takes numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
 }
 
 /// Has the calling thread run on the processor that it is on, as long as this lives.
@@ -295,7 +306,7 @@ impl Ticks {
     }
 
     fn set(interval: Duration) {
-        let interval = libc::timeval { tv_sec: 0, tv_usec: interval.subsec_micros().into() };
+        let interval = libc::timeval { tv_sec: 0, tv_usec: interval.subsec_micros() as _ };
         let timer = libc::itimerval { it_interval: interval, it_value: interval };
         // SAFETY: `timer` is one record; zeros switch the timer off.
         unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
@@ -556,6 +567,17 @@ pub(crate) fn reap_any() -> bool {
     unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) > 0 }
 }
 
+/// Has this process reap every child that ends as soon as it does, as some host programs do.
+pub(crate) fn reap_all_at_once() {
+    extern "C" fn reap(_: i32) {
+        // SAFETY: no status is asked for; the call may be made in a handler.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+    }
+    let handler = reap as extern "C" fn(i32);
+    // SAFETY: the handler makes a call that it may make.
+    unsafe { libc::signal(libc::SIGCHLD, handler as libc::sighandler_t) };
+}
+
 /// How many descriptors this process has.
 pub(crate) fn open_files() -> usize {
     loop {
@@ -599,4 +621,83 @@ pub(crate) fn set_inherited(fd: i32) {
     // SAFETY: the call takes numbers.
     let answer = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
     assert!(answer == 0, "fcntl: {}", io::Error::last_os_error());
+}
+
+/// Has the system call `number` answer ENOSYS in this process and its children, as an older kernel does.
+pub(crate) fn refuse_call(number: libc::c_long) {
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut program = [
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number as u32),
+        instruction(libc::BPF_RET, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+        instruction(libc::BPF_RET, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the call takes numbers.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    let mode = libc::SECCOMP_MODE_FILTER;
+    // SAFETY: `program` and the instructions that it points at outlive the call.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &program) }, 0);
+}
+
+/// Memory that has a descriptor, and no seals.
+pub(crate) fn unsealed_memory(len: u64) -> OwnedFd {
+    // SAFETY: the name is a constant, ended by a NUL.
+    let fd = unsafe {
+        libc::memfd_create(c"test".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
+    };
+    assert!(fd >= 0);
+    // SAFETY: just opened, and nothing else has seen its number.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    std::fs::File::from(fd.try_clone().unwrap()).set_len(len).unwrap();
+    fd
+}
+
+/// Sets the machine's time of day forward, or back, by so many seconds.
+pub(crate) fn step_wall_clock(seconds: i64) {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is writable for the one record that the call fills in.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut now) };
+    now.tv_sec += seconds as libc::time_t;
+    // SAFETY: `now` outlives the call.
+    let answer = unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &now) };
+    assert_eq!(answer, 0, "clock_settime: {}", io::Error::last_os_error());
+}
+
+/// Has the kernel do with a signal what it does for a program that says nothing.
+pub(crate) fn by_default(signal: i32) {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// Whether neither end of a socket has an address.
+pub(crate) fn is_unnamed(socket: i32) -> bool {
+    type Ask = unsafe extern "C" fn(i32, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+    [libc::getsockname as Ask, libc::getpeername].into_iter().all(|ask| {
+        // SAFETY: every bit pattern of the record is valid.
+        let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+        let mut len = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: both are writable, and `len` says how much.
+        let answer = unsafe { ask(socket, (&raw mut address).cast(), &mut len) };
+        // The peer of a closed pair has none either.
+        answer != 0 || len as usize == size_of::<libc::sa_family_t>()
+    })
+}
+
+/// Whether what is sent on a socket arrives as it was sent, piece by piece.
+pub(crate) fn keeps_boundaries(socket: i32) -> bool {
+    let (mut kind, mut len) = (0, size_of::<i32>() as libc::socklen_t);
+    let place = (&raw mut kind).cast();
+    // SAFETY: both are writable, and `len` says how much.
+    unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_TYPE, place, &mut len) };
+    kind == libc::SOCK_SEQPACKET
+}
+
+/// A descriptor that this process was started with, under a number that nothing else uses.
+pub(crate) fn inherited(number: i32) -> OwnedFd {
+    // SAFETY: the call takes numbers.
+    let answer = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    assert!(answer == 0, "fcntl: {}", io::Error::last_os_error());
+    // SAFETY: it is open, as was just seen, and the caller says that nobody else closes it.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }

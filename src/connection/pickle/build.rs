@@ -29,15 +29,18 @@ pub(super) enum Known {
     Bytes,
     /// `_codecs.encode`, by which protocol 2 has bytes.
     CodecsEncode,
+    /// Only in the requests to a manager.
+    Slice,
 }
 
 impl Known {
-    pub(super) fn find(module: &str, name: &str) -> Result<Known> {
+    pub(super) fn find(module: &str, name: &str, slices: bool) -> Result<Known> {
         match (module, name) {
             ("builtins" | "__builtin__", "set") => Ok(Known::Set),
             ("builtins" | "__builtin__", "frozenset") => Ok(Known::FrozenSet),
             ("builtins" | "__builtin__", "bytearray") => Ok(Known::ByteArray),
             ("builtins" | "__builtin__", "bytes") => Ok(Known::Bytes),
+            ("builtins" | "__builtin__", "slice") if slices => Ok(Known::Slice),
             ("_codecs", "encode") => Ok(Known::CodecsEncode),
             _ => Err(Error::decode(format!(
                 "a pickle of {}.{}, which is no plain data",

@@ -5,6 +5,8 @@ mod opcode;
 mod read;
 mod write;
 
+pub(crate) use write::Term;
+
 use super::Connection;
 use crate::sys::time::Deadline;
 use crate::{Object, Result};
@@ -59,6 +61,11 @@ impl Object {
     pub fn from_pickle(bytes: &[u8]) -> Result<Object> {
         read::read(bytes)
     }
+}
+
+/// Reads a request to a manager: as [`Object::from_pickle`], and a `slice` is the tuple of its parts.
+pub(crate) fn request_from_pickle(bytes: &[u8]) -> Result<Object> {
+    read::read_request(bytes)
 }
 
 /// Values for Python and from it.

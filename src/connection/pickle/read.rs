@@ -12,8 +12,17 @@ const GROWTH: usize = 16;
 const GROWTH_BESIDES: usize = 1 << 20;
 
 pub(super) fn read(bytes: &[u8]) -> Result<Object> {
+    read_with(bytes, false)
+}
+
+/// As [`read`], and a `slice` is the tuple of its three parts.
+pub(super) fn read_request(bytes: &[u8]) -> Result<Object> {
+    read_with(bytes, true)
+}
+
+fn read_with(bytes: &[u8], slices: bool) -> Result<Object> {
     let budget = bytes.len().saturating_mul(GROWTH).saturating_add(GROWTH_BESIDES);
-    let mut machine = Machine { rest: bytes, budget, ..Machine::default() };
+    let mut machine = Machine { rest: bytes, budget, slices, ..Machine::default() };
     let root = machine.run()?;
     build(&machine.values, root, machine.budget)
 }
@@ -29,6 +38,8 @@ struct Machine<'a> {
     memo: HashMap<u32, Id>,
     /// How many items and bytes may yet be copied from one value to another.
     budget: usize,
+    /// Whether slices are plain data here.
+    slices: bool,
 }
 
 impl<'a> Machine<'a> {
@@ -163,12 +174,12 @@ impl<'a> Machine<'a> {
     fn global(&mut self, opcode: u8) -> Result<()> {
         let known = if opcode == opcode::GLOBAL {
             let (module, name) = (self.line()?, self.line()?);
-            Known::find(module, name)?
+            Known::find(module, name, self.slices)?
         } else {
             let ids = self.last(2)?;
             match (&self.values[ids[0]], &self.values[ids[1]]) {
                 (Value::Leaf(Object::Str(module)), Value::Leaf(Object::Str(name))) => {
-                    Known::find(module, name)?
+                    Known::find(module, name, self.slices)?
                 }
                 _ => return Err(Error::decode("a pickle with a name that is no text")),
             }
@@ -180,6 +191,13 @@ impl<'a> Machine<'a> {
     fn reduce(&mut self) -> Result<()> {
         let ids = self.last(2)?;
         let value = match (&self.values[ids[0]], &self.values[ids[1]]) {
+            (Value::Known(Known::Slice), Value::Tuple(parts))
+                if self.slices && parts.len() == 3 =>
+            {
+                // It is its own parts from here on.
+                self.stack.push(ids[1]);
+                return Ok(());
+            }
             (Value::Known(known), Value::Tuple(arguments)) => {
                 let arguments: Vec<&Value> = arguments.iter().map(|id| &self.values[*id]).collect();
                 call(*known, &arguments, &mut self.budget)?

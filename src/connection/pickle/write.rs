@@ -11,6 +11,27 @@ pub(super) fn write(object: &Object) -> Result<Vec<u8>> {
     Ok(writer.bytes)
 }
 
+/// What a manager tells Python, which knows more than plain data.
+pub(crate) enum Term<'a> {
+    Plain(&'a Object),
+    Tuple(&'a [Term<'a>]),
+    /// What a class of Python's makes of arguments.
+    Instance {
+        module: &'a str,
+        class: &'a str,
+        arguments: &'a Object,
+    },
+}
+
+impl Term<'_> {
+    pub(crate) fn to_pickle(&self) -> Result<Vec<u8>> {
+        let mut writer = Writer { bytes: vec![opcode::PROTO, 4], depth: 0 };
+        writer.term(self)?;
+        writer.bytes.push(opcode::STOP);
+        Ok(writer.bytes)
+    }
+}
+
 struct Writer {
     bytes: Vec<u8>,
     depth: usize,
@@ -43,6 +64,25 @@ impl Writer {
             Object::Set(set) => {
                 self.bytes.push(opcode::EMPTY_SET);
                 self.items(set.iter(), opcode::ADDITEMS)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn term(&mut self, term: &Term<'_>) -> Result<()> {
+        match term {
+            Term::Plain(object) => self.object(object)?,
+            Term::Tuple(terms) => {
+                self.bytes.push(opcode::MARK);
+                terms.iter().try_for_each(|term| self.term(term))?;
+                self.bytes.push(opcode::TUPLE);
+            }
+            Term::Instance { module, class, arguments } => {
+                self.with_len(module.as_bytes(), TEXT);
+                self.with_len(class.as_bytes(), TEXT);
+                self.bytes.push(opcode::STACK_GLOBAL);
+                self.object(arguments)?;
+                self.bytes.push(opcode::REDUCE);
             }
         }
         Ok(())

@@ -1,43 +1,43 @@
 //! Conditions.
 
-use super::lock::{ProxyGuard, Release};
-use super::mutex::{Mutex, Owner, Then};
+use super::lock::{Lock, LockProxy, ProxyGuard, RLock, RLockProxy, lock_methods};
+use super::mutex::{Mutex, Owner, SharedMutex, Then, lock_calls};
 use super::thread_number;
-use crate::manager::{Call, Manager, Ticket, Waiting, Waits};
+use crate::manager::{Call, Handle, Manager, Proxy, Ticket, Waiting, Waits};
 use crate::sys::time::Deadline;
-use crate::{Error, Result};
+use crate::{Decode, Decoder, Encode, Encoder, Error, Result};
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A condition as it is in a manager's server; a [`ConditionProxy`] stands for it elsewhere.
 #[derive(Debug)]
 pub struct Condition {
-    lock: Mutex,
+    lock: SharedMutex,
+    /// Keeps the object that the lock is of.
+    _given: Option<Handle>,
     /// Who waits to be notified, and how often they held the lock.
     waiting: VecDeque<(Ticket, Owner, u32)>,
 }
 
+impl Default for Condition {
+    fn default() -> Condition {
+        Condition::new()
+    }
+}
+
+lock_calls! { Condition }
+
 impl Condition {
-    fn new() -> Condition {
-        Condition { lock: Mutex::default(), waiting: VecDeque::new() }
+    /// A condition with a lock of its own.
+    pub fn new() -> Condition {
+        Condition { lock: Mutex::recursive(), _given: None, waiting: VecDeque::new() }
     }
 
-    fn acquire_within(
-        &mut self,
-        call: &mut Call<'_>,
-        thread: u64,
-        timeout: Option<Duration>,
-    ) -> Result<()> {
-        let owner = Owner { session: call.session(), thread };
-        self.lock.acquire_again_or(call, owner, timeout)
-    }
-
-    fn release_now(&mut self, call: &mut Call<'_>, thread: u64) -> Result<()> {
-        self.lock.release(Owner { session: call.session(), thread }, call.waits)
-    }
-
-    fn locked(&self) -> bool {
-        self.lock.is_locked()
+    fn with_given(given: Given) -> Condition {
+        let Given { handle, lock } = given;
+        // `None` is what is about to be sent; what arrived has the lock.
+        let lock = lock.unwrap_or_else(Mutex::plain);
+        Condition { lock, _given: Some(handle), waiting: VecDeque::new() }
     }
 
     fn wait_within(
@@ -46,38 +46,43 @@ impl Condition {
         thread: u64,
         timeout: Option<Duration>,
     ) -> Result<()> {
-        let owner = Owner { session: call.session(), thread };
-        let count = self.check_held(owner)?;
+        let (owner, count) = self.check_held(call, thread)?;
         let ticket = call.park(timeout)?;
+        // However it was acquired, it comes back by this condition.
+        call.hold();
         self.waiting.push_back((ticket, owner, count));
-        self.lock.pass_on(call.waits);
+        self.lock.borrow_mut().pass_on(call.waits);
         Ok(())
     }
 
     fn notify_some(&mut self, call: &mut Call<'_>, thread: u64, count: usize) -> Result<()> {
-        self.check_held(Owner { session: call.session(), thread })?;
+        self.check_held(call, thread)?;
         for _ in 0..count.min(self.waiting.len()) {
             if let Some((ticket, owner, count)) = self.waiting.pop_front() {
-                self.lock.queue(ticket, owner, count, Then::Waited(true), call.waits);
+                let mut lock = self.lock.borrow_mut();
+                lock.queue(ticket, owner, count, Then::Waited(true), call.waits);
             }
         }
         Ok(())
     }
 
-    fn check_held(&self, owner: Owner) -> Result<u32> {
-        let held = self.lock.held_by(owner);
+    fn check_held(&self, call: &Call<'_>, thread: u64) -> Result<(Owner, u32)> {
+        let lock = self.lock.borrow();
+        let owner = lock.caller(call, thread);
+        let held = lock.held_by(owner).map(|count| (owner, count));
         held.ok_or_else(|| Error::invalid("the condition's lock is not held by this thread"))
     }
 }
 
 impl Waiting for Condition {
     fn call_ended(&mut self, ticket: Ticket, timed_out: bool, waits: &mut Waits) {
+        let mut lock = self.lock.borrow_mut();
         match self.waiting.iter().position(|(waiting, ..)| *waiting == ticket) {
-            None => self.lock.withdraw(ticket, timed_out, waits),
+            None => lock.withdraw(ticket, timed_out, waits),
             Some(place) => {
                 let gone = self.waiting.remove(place);
                 if let (Some((ticket, owner, count)), true) = (gone, timed_out) {
-                    self.lock.queue(ticket, owner, count, Then::Waited(false), waits);
+                    lock.queue(ticket, owner, count, Then::Waited(false), waits);
                 }
             }
         }
@@ -85,12 +90,36 @@ impl Waiting for Condition {
 
     fn holder_ended(&mut self, session: u64, waits: &mut Waits) {
         self.waiting.retain(|(_, owner, _)| owner.session != session);
-        self.lock.session_ended(session, waits);
+        self.lock.borrow_mut().session_ended(session, waits);
+    }
+}
+
+/// A lock of the same server on its way to a condition.
+struct Given {
+    handle: Handle,
+    lock: Option<SharedMutex>,
+}
+
+impl Encode for Given {
+    fn encode(&self, encoder: &mut Encoder<'_>) {
+        self.handle.encode(encoder);
+    }
+}
+
+impl Decode for Given {
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Given> {
+        let handle = Handle::decode(decoder)?;
+        let lock = handle.visit(|object| match object.downcast_ref::<Lock>() {
+            Some(lock) => Some(lock.mutex()),
+            None => object.downcast_ref::<RLock>().map(RLock::mutex),
+        })?;
+        let lock = lock.ok_or_else(|| Error::invalid("the condition's lock is none"))?;
+        Ok(Given { handle, lock: Some(lock) })
     }
 }
 
 crate::managed! {
-    /// A condition in a manager, with its own lock, as other processes use it.
+    /// A condition in a manager, with a lock, as other processes use it.
     ///
     /// # If a process dies
     /// One that waits is as if it had never waited; one that holds the lock as for
@@ -122,13 +151,7 @@ crate::managed! {
     }
 }
 
-impl Release for ConditionProxy {
-    fn release_soon(&self) {
-        let _ = self.post(|condition| condition.release_now(thread_number()));
-    }
-}
-
-super::lock::lock_methods! { ConditionProxy, thread_number() }
+lock_methods! { ConditionProxy }
 
 impl ConditionProxy {
     /// Lets go of the lock, blocks until notified, and acquires the lock again.
@@ -209,5 +232,28 @@ impl Manager {
     /// As [`create`](Self::create).
     pub fn condition(&self) -> Result<ConditionProxy> {
         self.create(Condition::new, ())
+    }
+
+    /// Makes a condition with a lock of this manager, which may be used by itself too.
+    ///
+    /// A [`LockProxy`] belongs to a process as a whole: any of its threads may wait and notify.
+    ///
+    /// # Errors
+    /// * [`Error::InvalidArgument`]: the lock is of another manager.
+    /// * As [`create`](Self::create).
+    pub fn condition_with_lock(&self, lock: &LockProxy) -> Result<ConditionProxy> {
+        self.condition_with(lock.handle())
+    }
+
+    /// Makes a condition with a lock of this manager that its holder may acquire again.
+    ///
+    /// # Errors
+    /// As [`condition_with_lock`](Self::condition_with_lock).
+    pub fn condition_with_rlock(&self, lock: &RLockProxy) -> Result<ConditionProxy> {
+        self.condition_with(lock.handle())
+    }
+
+    fn condition_with(&self, lock: &Handle) -> Result<ConditionProxy> {
+        self.create(Condition::with_given, (Given { handle: lock.clone(), lock: None },))
     }
 }

@@ -12,7 +12,7 @@ use std::hash::Hash;
 pub struct Dict<K, V>(Ordered<K, V>);
 
 impl<K: Eq + Hash, V> Dict<K, V> {
-    fn from_entries(entries: Vec<(K, V)>) -> Dict<K, V> {
+    pub(in crate::manager) fn from_entries(entries: Vec<(K, V)>) -> Dict<K, V> {
         let mut dict = Dict(Ordered::new());
         dict.update(entries);
         dict
@@ -38,7 +38,7 @@ impl<K: Eq + Hash, V> Dict<K, V> {
         self.0.iter()
     }
 
-    fn len(&self) -> usize {
+    pub(in crate::manager) fn len(&self) -> usize {
         self.0.len()
     }
 
@@ -58,11 +58,11 @@ impl<K: Eq + Hash, V> Dict<K, V> {
         self.0.remove(key).is_some()
     }
 
-    fn pop(&mut self, key: &K) -> Option<V> {
+    pub(in crate::manager) fn pop(&mut self, key: &K) -> Option<V> {
         self.0.remove(key)
     }
 
-    fn pop_item(&mut self) -> Option<(K, V)> {
+    pub(in crate::manager) fn pop_item(&mut self) -> Option<(K, V)> {
         self.0.pop()
     }
 
@@ -94,7 +94,7 @@ impl<K: Eq + Hash, V> Dict<K, V> {
         self.iter().collect()
     }
 
-    fn clear(&mut self) {
+    pub(in crate::manager) fn clear(&mut self) {
         self.0.clear();
     }
 
@@ -107,6 +107,12 @@ impl<K: Eq + Hash, V> Dict<K, V> {
     }
 }
 
+impl<K: Eq + Hash, V> FromIterator<(K, V)> for Dict<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Dict<K, V> {
+        Dict::from_entries(entries.into_iter().collect())
+    }
+}
+
 crate::managed! {
     /// A dict in a manager, as other processes use it. Entries keep the order in which their keys came.
     ///
@@ -116,6 +122,11 @@ crate::managed! {
     ///
     /// It prints ([`Display`](std::fmt::Display)) as Python prints the dict, where its keys and values can
     /// be [`Object`](crate::Object)s.
+    ///
+    /// # Differences from Python
+    /// `copy`, `|` and `reversed` of Python give plain entries; take those of [`items`](Self::items) for that.
+    /// `fromkeys` is [`Manager::dict_from`]. [`pop`](Self::pop) and [`get`](Self::get) give `None` where Python
+    /// raises `KeyError`.
     ///
     /// # Examples
     /// ```

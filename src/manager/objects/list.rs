@@ -123,7 +123,8 @@ crate::managed! {
     /// [`Object`](crate::Object)s.
     ///
     /// # Differences from Python
-    /// `list + list` and `list * n` of Python give a plain list; take [`to_vec`](Self::to_vec) for that.
+    /// `list + list`, `list * n`, `list.copy()` and `reversed(list)` of Python give plain items; take those of
+    /// [`to_vec`](Self::to_vec) for that.
     /// Methods that compare or order items run by [`apply`](Self::apply): not from another program, and
     /// not in a pipeline.
     ///

@@ -1,43 +1,45 @@
 //! Locks.
 
-use super::mutex::{Mutex, Owner};
-use super::thread_number;
+use super::mutex::{Mutex, SharedMutex, lock_calls};
 use crate::manager::{Call, Manager, Ticket, Waiting, Waits};
 use crate::{Error, Result};
 use std::fmt;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A lock as it is in a manager's server; a [`LockProxy`] stands for it elsewhere.
 #[derive(Debug)]
-pub struct Lock(Mutex);
+pub struct Lock {
+    lock: SharedMutex,
+}
 
 impl Lock {
-    fn new() -> Lock {
-        Lock(Mutex::default())
+    /// A lock that nobody holds.
+    pub fn new() -> Lock {
+        Lock { lock: Mutex::plain() }
     }
 
-    fn acquire_within(&mut self, call: &mut Call<'_>, timeout: Option<Duration>) -> Result<()> {
-        let owner = Owner { session: call.session(), thread: 0 };
-        self.0.acquire(call, owner, timeout)
-    }
-
-    fn release_now(&mut self, call: &mut Call<'_>) -> Result<()> {
-        self.0.release_by_anybody(call.waits)
-    }
-
-    fn locked(&self) -> bool {
-        self.0.is_locked()
+    pub(super) fn mutex(&self) -> SharedMutex {
+        Rc::clone(&self.lock)
     }
 }
 
+impl Default for Lock {
+    fn default() -> Lock {
+        Lock::new()
+    }
+}
+
+lock_calls! { Lock }
+
 impl Waiting for Lock {
     fn call_ended(&mut self, ticket: Ticket, timed_out: bool, waits: &mut Waits) {
-        self.0.withdraw(ticket, timed_out, waits);
+        self.lock.borrow_mut().withdraw(ticket, timed_out, waits);
     }
 
     fn holder_ended(&mut self, session: u64, waits: &mut Waits) {
-        self.0.session_ended(session, waits);
+        self.lock.borrow_mut().session_ended(session, waits);
     }
 }
 
@@ -63,9 +65,9 @@ crate::managed! {
     /// ```
     pub impl Lock as LockProxy = "Lock" [waits] {
         #[doc(hidden)]
-        fn acquire_within(&mut self, timeout: Option<Duration>) waits -> Option<bool>;
+        fn acquire_within(&mut self, thread: u64, timeout: Option<Duration>) waits -> Option<bool>;
         #[doc(hidden)]
-        fn release_now(&mut self) waits;
+        fn release_now(&mut self, thread: u64) waits;
         /// Whether somebody holds the lock.
         fn locked(&self) -> bool;
     }
@@ -74,39 +76,36 @@ crate::managed! {
 /// A lock that its holder may acquire again, as it is in a manager's server; an [`RLockProxy`] stands for
 /// it elsewhere.
 #[derive(Debug)]
-pub struct RLock(Mutex);
+pub struct RLock {
+    lock: SharedMutex,
+}
 
 impl RLock {
-    fn new() -> RLock {
-        RLock(Mutex::default())
+    /// A lock that nobody holds.
+    pub fn new() -> RLock {
+        RLock { lock: Mutex::recursive() }
     }
 
-    fn acquire_within(
-        &mut self,
-        call: &mut Call<'_>,
-        thread: u64,
-        timeout: Option<Duration>,
-    ) -> Result<()> {
-        let owner = Owner { session: call.session(), thread };
-        self.0.acquire_again_or(call, owner, timeout)
-    }
-
-    fn release_now(&mut self, call: &mut Call<'_>, thread: u64) -> Result<()> {
-        self.0.release(Owner { session: call.session(), thread }, call.waits)
-    }
-
-    fn locked(&self) -> bool {
-        self.0.is_locked()
+    pub(super) fn mutex(&self) -> SharedMutex {
+        Rc::clone(&self.lock)
     }
 }
 
+impl Default for RLock {
+    fn default() -> RLock {
+        RLock::new()
+    }
+}
+
+lock_calls! { RLock }
+
 impl Waiting for RLock {
     fn call_ended(&mut self, ticket: Ticket, timed_out: bool, waits: &mut Waits) {
-        self.0.withdraw(ticket, timed_out, waits);
+        self.lock.borrow_mut().withdraw(ticket, timed_out, waits);
     }
 
     fn holder_ended(&mut self, session: u64, waits: &mut Waits) {
-        self.0.session_ended(session, waits);
+        self.lock.borrow_mut().session_ended(session, waits);
     }
 }
 
@@ -179,21 +178,15 @@ impl fmt::Debug for ProxyGuard<'_> {
     }
 }
 
-impl Release for LockProxy {
-    fn release_soon(&self) {
-        let _ = self.post(|lock| lock.release_now());
-    }
-}
-
-impl Release for RLockProxy {
-    fn release_soon(&self) {
-        let _ = self.post(|lock| lock.release_now(thread_number()));
-    }
-}
-
 /// The public methods of a lock's proxy, over those that it exports.
 macro_rules! lock_methods {
-    ($proxy:ident, $($thread:expr)?) => {
+    ($proxy:ident) => {
+        impl super::lock::Release for $proxy {
+            fn release_soon(&self) {
+                let _ = self.post(|lock| lock.release_now(super::thread_number()));
+            }
+        }
+
         impl $proxy {
             /// Blocks until this thread holds the lock, and returns the guard that releases it.
             ///
@@ -203,7 +196,7 @@ macro_rules! lock_methods {
             /// # Errors
             /// * [`Error::Disconnected`]: the server is gone.
             pub fn acquire(&self) -> Result<ProxyGuard<'_>> {
-                let acquired = self.acquire_within($($thread,)? None)?;
+                let acquired = self.acquire_within(super::thread_number(), None)?;
                 acquired.map(|died| ProxyGuard::new(self, died)).ok_or(Error::TimeoutError)
             }
 
@@ -220,7 +213,7 @@ macro_rules! lock_methods {
             /// # Errors
             /// As [`acquire`](Self::acquire).
             pub fn acquire_timeout(&self, timeout: Duration) -> Result<Option<ProxyGuard<'_>>> {
-                let acquired = self.acquire_within($($thread,)? Some(timeout))?;
+                let acquired = self.acquire_within(super::thread_number(), Some(timeout))?;
                 Ok(acquired.map(|died| ProxyGuard::new(self, died)))
             }
 
@@ -230,7 +223,7 @@ macro_rules! lock_methods {
             /// * [`Error::InvalidArgument`]: nobody holds it (or, of an `RLock`, somebody else).
             /// * [`Error::Disconnected`]: the server is gone.
             pub fn release(&self) -> Result<()> {
-                self.release_now($($thread)?)
+                self.release_now(super::thread_number())
             }
         }
     };
@@ -238,8 +231,8 @@ macro_rules! lock_methods {
 
 pub(super) use lock_methods;
 
-lock_methods! { LockProxy, }
-lock_methods! { RLockProxy, thread_number() }
+lock_methods! { LockProxy }
+lock_methods! { RLockProxy }
 
 impl Manager {
     /// Makes a lock.

@@ -2,20 +2,25 @@
 
 mod condition;
 mod dict;
+mod iter;
 mod list;
 mod lock;
 mod mutex;
 mod ordered;
+mod pool;
 mod queue;
 mod rounds;
 mod semaphore;
 mod set;
+mod text;
 mod values;
 
 pub use condition::{Condition, ConditionProxy};
 pub use dict::{Dict, DictProxy};
+pub use iter::{Iter, IterProxy};
 pub use list::{List, ListProxy};
 pub use lock::{Lock, LockProxy, ProxyGuard, RLock, RLockProxy};
+pub use pool::{Errand, Parcel, Pool, PoolProxy};
 pub use queue::{Queue, QueueProxy};
 pub use rounds::{Barrier, BarrierProxy, Event, EventProxy};
 pub use semaphore::{Semaphore, SemaphoreProxy};
@@ -37,8 +42,12 @@ fn thread_number() -> u64 {
 
 /// Prints what a proxy stands for, or why it cannot be had.
 fn show(object: Result<Object>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match object {
-        Ok(object) => write!(f, "{object}"),
+    show_text(object.map(|object| object.to_string()), f)
+}
+
+fn show_text(text: Result<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match text {
+        Ok(text) => f.write_str(&text),
         Err(error) => write!(f, "<{error}>"),
     }
 }

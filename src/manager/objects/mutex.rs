@@ -1,8 +1,11 @@
-//! The state of a lock in a server: who holds it, and who waits for it in which order.
+//! The state of a lock in a server: who holds it, and who waits for it in which order; and the calls about
+//! it, which are the same for all objects that have one.
 
 use crate::manager::{Call, Ticket, Waits};
 use crate::{Error, Result};
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A thread of a client, as clients number theirs; of a plain lock the client as a whole.
@@ -30,8 +33,14 @@ struct Waiter {
     then: Then,
 }
 
-#[derive(Debug, Default)]
+/// A lock's state: the lock's, and that of the conditions made with it.
+pub(super) type SharedMutex = Rc<RefCell<Mutex>>;
+
+#[derive(Debug)]
 pub(super) struct Mutex {
+    /// Whether it belongs to one thread, which may acquire it again; else to a client as a whole, and
+    /// anybody may release it.
+    is_recursive: bool,
     /// Who holds it, and how often.
     holder: Option<(Owner, u32)>,
     /// Whether the last holder died, and nobody was told yet.
@@ -40,6 +49,24 @@ pub(super) struct Mutex {
 }
 
 impl Mutex {
+    pub(super) fn plain() -> SharedMutex {
+        Mutex::shared(false)
+    }
+
+    pub(super) fn recursive() -> SharedMutex {
+        Mutex::shared(true)
+    }
+
+    fn shared(is_recursive: bool) -> SharedMutex {
+        let mutex = Mutex { is_recursive, holder: None, died: false, waiters: VecDeque::new() };
+        Rc::new(RefCell::new(mutex))
+    }
+
+    /// Who it is that calls.
+    pub(super) fn caller(&self, call: &Call<'_>, thread: u64) -> Owner {
+        Owner { session: call.session(), thread: if self.is_recursive { thread } else { 0 } }
+    }
+
     pub(super) fn is_locked(&self) -> bool {
         self.holder.is_some()
     }
@@ -53,10 +80,18 @@ impl Mutex {
     pub(super) fn acquire(
         &mut self,
         call: &mut Call<'_>,
-        owner: Owner,
+        thread: u64,
         timeout: Option<Duration>,
     ) -> Result<()> {
         call.hold();
+        let owner = self.caller(call, thread);
+        if let Some((_, count)) = self.holder.as_mut().filter(|(holder, _)| *holder == owner) {
+            if self.is_recursive {
+                *count =
+                    count.checked_add(1).ok_or_else(|| Error::invalid("acquired too often"))?;
+                return call.answer(&Some(false));
+            }
+        }
         if self.holder.is_none() {
             self.holder = Some((owner, 1));
             return call.answer(&Some(std::mem::take(&mut self.died)));
@@ -69,42 +104,21 @@ impl Mutex {
         Ok(())
     }
 
-    /// As [`acquire`](Self::acquire), but the holder may acquire it again.
-    pub(super) fn acquire_again_or(
-        &mut self,
-        call: &mut Call<'_>,
-        owner: Owner,
-        timeout: Option<Duration>,
-    ) -> Result<()> {
-        match &mut self.holder {
-            Some((holder, count)) if *holder == owner => {
-                *count =
-                    count.checked_add(1).ok_or_else(|| Error::invalid("acquired too often"))?;
-                call.answer(&Some(false))
-            }
-            _ => self.acquire(call, owner, timeout),
-        }
-    }
-
-    /// Releases it once, whoever holds it.
-    pub(super) fn release_by_anybody(&mut self, waits: &mut Waits) -> Result<()> {
-        match self.holder {
-            Some((holder, _)) => self.release(holder, waits),
-            None => Err(Error::invalid("release of an unlocked lock")),
-        }
-    }
-
     /// Releases it once.
-    pub(super) fn release(&mut self, owner: Owner, waits: &mut Waits) -> Result<()> {
+    pub(super) fn release(&mut self, call: &mut Call<'_>, thread: u64) -> Result<()> {
+        let owner = self.caller(call, thread);
         match &mut self.holder {
-            Some((holder, count)) if *holder == owner => {
+            None => Err(Error::invalid("release of an unlocked lock")),
+            Some((holder, _)) if self.is_recursive && *holder != owner => {
+                Err(Error::invalid("release of a lock that this thread does not hold"))
+            }
+            Some((_, count)) => {
                 *count -= 1;
                 if *count == 0 {
-                    self.pass_on(waits);
+                    self.pass_on(call.waits);
                 }
                 Ok(())
             }
-            _ => Err(Error::invalid("release of a lock that this thread does not hold")),
         }
     }
 
@@ -155,3 +169,29 @@ impl Mutex {
         }
     }
 }
+
+/// The calls about the lock of an object that has one.
+macro_rules! lock_calls {
+    ($object:ident) => {
+        impl $object {
+            fn acquire_within(
+                &mut self,
+                call: &mut Call<'_>,
+                thread: u64,
+                timeout: Option<Duration>,
+            ) -> Result<()> {
+                self.lock.borrow_mut().acquire(call, thread, timeout)
+            }
+
+            fn release_now(&mut self, call: &mut Call<'_>, thread: u64) -> Result<()> {
+                self.lock.borrow_mut().release(call, thread)
+            }
+
+            fn locked(&self) -> bool {
+                self.lock.borrow().is_locked()
+            }
+        }
+    };
+}
+
+pub(super) use lock_calls;

@@ -12,6 +12,8 @@ pub struct Queue<T> {
     /// How many items there may be; zero for any number.
     maxsize: usize,
     getters: VecDeque<Ticket>,
+    /// The items on their way to getters, which come back if they do not arrive.
+    lent: Vec<(Ticket, T)>,
     putters: VecDeque<(Ticket, T)>,
     /// The items put of which nobody said that they are done.
     unfinished: u64,
@@ -24,6 +26,7 @@ impl<T: Encode + Decode + 'static> Queue<T> {
             items: VecDeque::new(),
             maxsize,
             getters: VecDeque::new(),
+            lent: Vec::new(),
             putters: VecDeque::new(),
             unfinished: 0,
             joiners: Vec::new(),
@@ -65,17 +68,27 @@ impl<T: Encode + Decode + 'static> Queue<T> {
     /// An item for who waits, or for the next.
     fn take_in(&mut self, item: T, waits: &mut Waits) {
         self.unfinished += 1;
-        match self.getters.pop_front() {
-            Some(ticket) => waits.answer(ticket, &item),
-            None => self.items.push_back(item),
+        if let Some(item) = self.hand_out(item, waits) {
+            self.items.push_back(item);
         }
+    }
+
+    /// An item for who waits; gives it back if nobody does who could have it.
+    fn hand_out(&mut self, item: T, waits: &mut Waits) -> Option<T> {
+        while let Some(ticket) = self.getters.pop_front() {
+            if waits.lend(ticket, &item) {
+                self.lent.push((ticket, item));
+                return None;
+            }
+        }
+        Some(item)
     }
 
     fn get_within(&mut self, call: &mut Call<'_>, timeout: Option<Duration>) -> Result<()> {
         if let Some(item) = self.items.front() {
             // It stays where it cannot be encoded.
-            call.answer(item)?;
-            self.items.pop_front();
+            let ticket = call.lend(item)?;
+            self.lent.extend(self.items.pop_front().map(|item| (ticket, item)));
             if let Some((ticket, item)) = self.putters.pop_front() {
                 self.take_in(item, call.waits);
                 call.waits.answer(ticket, &());
@@ -121,7 +134,7 @@ impl<T: Encode + Decode + 'static> Queue<T> {
     }
 }
 
-impl<T> Waiting for Queue<T> {
+impl<T: Encode + Decode + 'static> Waiting for Queue<T> {
     fn call_ended(&mut self, ticket: Ticket, timed_out: bool, waits: &mut Waits) {
         let before = (self.getters.len(), self.putters.len());
         self.getters.retain(|waiting| *waiting != ticket);
@@ -138,6 +151,17 @@ impl<T> Waiting for Queue<T> {
             waits.answer(ticket, &false);
         }
     }
+
+    fn lending_ended(&mut self, ticket: Ticket, received: bool, waits: &mut Waits) {
+        let place = self.lent.iter().position(|(lent, _)| *lent == ticket);
+        let item = place.map(|place| self.lent.swap_remove(place).1);
+        if let (Some(item), false) = (item, received) {
+            // It is still the first of all.
+            if let Some(item) = self.hand_out(item, waits) {
+                self.items.push_front(item);
+            }
+        }
+    }
 }
 
 crate::managed! {
@@ -147,7 +171,9 @@ crate::managed! {
     /// quicker.
     ///
     /// # If a process dies
-    /// What it has put is in the queue. An item on its way to it may be lost with it.
+    /// What it has put is in the queue. An item that was sent to it, but that it has not read from its
+    /// socket when it dies, goes back to the front of the queue (of several that it gets in a pipeline, all
+    /// do if it has not read all of them).
     ///
     /// # Examples
     /// ```

@@ -1,18 +1,22 @@
 //! Events and barriers.
 
 use crate::manager::{Call, Manager, Ticket, Waiting, Waits};
+use crate::process::panics;
+use crate::process::target::{Target, instance};
 use crate::{BarrierBreak, Error, Result};
+use std::fmt;
 use std::time::Duration;
 
 /// An event as it is in a manager's server; an [`EventProxy`] stands for it elsewhere.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Event {
     set: bool,
     waiting: Vec<Ticket>,
 }
 
 impl Event {
-    fn new() -> Event {
+    /// An event that is not set.
+    pub fn new() -> Event {
         Event { set: false, waiting: Vec::new() }
     }
 
@@ -97,20 +101,40 @@ impl EventProxy {
 #[derive(Debug)]
 pub struct Barrier {
     parties: usize,
+    /// How long a wait that does not say so itself takes at most.
+    timeout: Option<Duration>,
+    action: Option<Action>,
     waiting: Vec<Ticket>,
     broken: Option<BarrierBreak>,
 }
 
+/// What is done in each round, in the server.
+struct Action(fn());
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Action")
+    }
+}
+
 impl Barrier {
-    fn new(parties: usize) -> Barrier {
-        Barrier { parties, waiting: Vec::new(), broken: None }
+    /// A barrier for so many parties, and how long a wait that does not say so itself takes at most.
+    pub fn new(parties: usize, timeout: Option<Duration>) -> Barrier {
+        Barrier { parties, timeout, action: None, waiting: Vec::new(), broken: None }
+    }
+
+    fn with_action<F: Target<(), ()>>(parties: usize, timeout: Option<Duration>) -> Barrier {
+        let action = Action(|| instance::<F>().call(()));
+        Barrier { action: Some(action), ..Barrier::new(parties, timeout) }
     }
 
     fn wait_within(&mut self, call: &mut Call<'_>, timeout: Option<Duration>) -> Result<()> {
         if let Some(cause) = self.broken {
             return Err(Error::BrokenBarrierError { cause });
         }
+        let timeout = timeout.or(self.timeout);
         if self.waiting.len() + 1 >= self.parties {
+            self.act(call.waits)?;
             let last = self.waiting.len();
             for (index, ticket) in self.waiting.drain(..).enumerate() {
                 call.waits.answer(ticket, &index);
@@ -124,6 +148,15 @@ impl Barrier {
         }
         self.waiting.push(call.park(timeout)?);
         Ok(())
+    }
+
+    /// Does what is to be done before anybody leaves. If that panics, the barrier breaks.
+    fn act(&mut self, waits: &mut Waits) -> Result<()> {
+        let Some(action) = self.action.as_ref().map(|action| action.0) else { return Ok(()) };
+        panics::catch(action).inspect_err(|_| {
+            self.end_round(BarrierBreak::ActionPanicked, waits);
+            self.broken = Some(BarrierBreak::ActionPanicked);
+        })
     }
 
     /// All who wait are told that there is nothing to wait for.
@@ -241,9 +274,43 @@ impl Manager {
     /// * [`Error::InvalidArgument`]: no parties.
     /// * As [`create`](Self::create).
     pub fn barrier(&self, parties: usize) -> Result<BarrierProxy> {
-        if parties == 0 {
-            return Err(Error::invalid("a barrier for no parties"));
-        }
-        self.create(Barrier::new, (parties,))
+        check(parties)?;
+        self.create(Barrier::new, (parties, None))
     }
+
+    /// Makes a barrier as [`barrier`](Self::barrier) does, for which a wait without a timeout takes
+    /// `timeout` at most, and which breaks then.
+    ///
+    /// # Errors
+    /// As [`barrier`](Self::barrier).
+    pub fn barrier_timeout(&self, parties: usize, timeout: Duration) -> Result<BarrierProxy> {
+        check(parties)?;
+        self.create(Barrier::new, (parties, Some(timeout)))
+    }
+
+    /// Makes a barrier that calls `action`, in the server, when all parties have come and before any of
+    /// them leaves. If it panics, the barrier breaks, and the last party gets the panic.
+    ///
+    /// # Errors
+    /// As [`barrier`](Self::barrier).
+    pub fn barrier_with<F>(
+        &self,
+        parties: usize,
+        timeout: Option<Duration>,
+        action: F,
+    ) -> Result<BarrierProxy>
+    where
+        F: Target<(), ()>,
+    {
+        let _ = action;
+        check(parties)?;
+        self.create(Barrier::with_action::<F>, (parties, timeout))
+    }
+}
+
+fn check(parties: usize) -> Result<()> {
+    if parties == 0 {
+        return Err(Error::invalid("a barrier for no parties"));
+    }
+    Ok(())
 }

@@ -19,7 +19,8 @@ pub struct Semaphore {
 }
 
 impl Semaphore {
-    fn new(value: u32, bound: u32) -> Semaphore {
+    /// A semaphore with so many permits, and never more than `bound`.
+    pub fn new(value: u32, bound: u32) -> Semaphore {
         Semaphore { value, bound, waiters: VecDeque::new(), permits: HashMap::new() }
     }
 

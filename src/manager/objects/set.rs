@@ -12,7 +12,7 @@ use std::hash::Hash;
 pub struct Set<T>(Ordered<T, ()>);
 
 impl<T: Eq + Hash> Set<T> {
-    fn from_items(items: Vec<T>) -> Set<T> {
+    pub(in crate::manager) fn from_items(items: Vec<T>) -> Set<T> {
         let mut set = Set(Ordered::new());
         set.update(items);
         set
@@ -23,7 +23,7 @@ impl<T: Eq + Hash> Set<T> {
         self.0.iter().map(|(item, ())| item)
     }
 
-    fn len(&self) -> usize {
+    pub(in crate::manager) fn len(&self) -> usize {
         self.0.len()
     }
 
@@ -46,11 +46,11 @@ impl<T: Eq + Hash> Set<T> {
         self.0.remove(item).is_some()
     }
 
-    fn pop(&mut self) -> Option<T> {
+    pub(in crate::manager) fn pop(&mut self) -> Option<T> {
         self.0.pop().map(|(item, ())| item)
     }
 
-    fn update(&mut self, items: Vec<T>) {
+    pub(in crate::manager) fn update(&mut self, items: Vec<T>) {
         for item in items {
             self.0.insert(item, ());
         }
@@ -60,11 +60,11 @@ impl<T: Eq + Hash> Set<T> {
         self.iter().collect()
     }
 
-    fn clear(&mut self) {
+    pub(in crate::manager) fn clear(&mut self) {
         self.0.clear();
     }
 
-    fn union(&self, other: Vec<T>) -> Vec<T>
+    pub(in crate::manager) fn union(&self, other: Vec<T>) -> Vec<T>
     where
         T: Clone,
     {
@@ -73,17 +73,17 @@ impl<T: Eq + Hash> Set<T> {
         all.iter().cloned().collect()
     }
 
-    fn intersection(&self, other: Vec<T>) -> Vec<&T> {
+    pub(in crate::manager) fn intersection(&self, other: Vec<T>) -> Vec<&T> {
         let other = Set::from_items(other);
         self.iter().filter(|item| other.contains(item)).collect()
     }
 
-    fn difference(&self, other: Vec<T>) -> Vec<&T> {
+    pub(in crate::manager) fn difference(&self, other: Vec<T>) -> Vec<&T> {
         let other = Set::from_items(other);
         self.iter().filter(|item| !other.contains(item)).collect()
     }
 
-    fn symmetric_difference(&self, other: Vec<T>) -> Vec<T>
+    pub(in crate::manager) fn symmetric_difference(&self, other: Vec<T>) -> Vec<T>
     where
         T: Clone,
     {
@@ -93,18 +93,18 @@ impl<T: Eq + Hash> Set<T> {
         ours.chain(theirs).cloned().collect()
     }
 
-    fn intersection_update(&mut self, other: Vec<T>) {
+    pub(in crate::manager) fn intersection_update(&mut self, other: Vec<T>) {
         let other = Set::from_items(other);
         self.retain(|item| other.contains(item));
     }
 
-    fn difference_update(&mut self, other: Vec<T>) {
+    pub(in crate::manager) fn difference_update(&mut self, other: Vec<T>) {
         for item in &other {
             self.0.remove(item);
         }
     }
 
-    fn symmetric_difference_update(&mut self, other: Vec<T>) {
+    pub(in crate::manager) fn symmetric_difference_update(&mut self, other: Vec<T>) {
         let mut other = Set::from_items(other);
         while let Some(item) = other.pop() {
             if !self.remove(&item) {
@@ -126,22 +126,28 @@ impl<T: Eq + Hash> Set<T> {
         self.0 = kept;
     }
 
-    fn is_disjoint(&self, other: Vec<T>) -> bool {
+    pub(in crate::manager) fn is_disjoint(&self, other: Vec<T>) -> bool {
         other.iter().all(|item| !self.contains(item))
     }
 
-    fn is_subset(&self, other: Vec<T>) -> bool {
+    pub(in crate::manager) fn is_subset(&self, other: Vec<T>) -> bool {
         let other = Set::from_items(other);
         self.iter().all(|item| other.contains(item))
     }
 
-    fn is_superset(&self, other: Vec<T>) -> bool {
+    pub(in crate::manager) fn is_superset(&self, other: Vec<T>) -> bool {
         other.iter().all(|item| self.contains(item))
     }
 
     fn equals(&self, other: Vec<T>) -> bool {
         let other = Set::from_items(other);
         other.len() == self.len() && self.iter().all(|item| other.contains(item))
+    }
+}
+
+impl<T: Eq + Hash> FromIterator<T> for Set<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Set<T> {
+        Set::from_items(items.into_iter().collect())
     }
 }
 
@@ -152,6 +158,7 @@ crate::managed! {
     /// Operations give plain vectors, those called `update` change the set.
     ///
     /// # Differences from Python
+    /// Python's `add` and `discard` are [`insert`](Self::insert) and [`remove`](Self::remove).
     /// Python's sets have no order, and `pop` takes any item; here it takes the one that came last.
     ///
     /// # Examples

@@ -12,7 +12,8 @@ use std::ops::{Deref, DerefMut};
 pub struct Value<T>(T);
 
 impl<T> Value<T> {
-    fn new(value: T) -> Value<T> {
+    /// A value to be shared.
+    pub fn new(value: T) -> Value<T> {
         Value(value)
     }
 
@@ -75,7 +76,7 @@ crate::managed! {
 pub struct Array<T>(Vec<T>);
 
 impl<T> Array<T> {
-    fn from_items(items: Vec<T>) -> Array<T> {
+    pub(in crate::manager) fn from_items(items: Vec<T>) -> Array<T> {
         Array(items)
     }
 
@@ -103,6 +104,12 @@ impl<T> Array<T> {
 
 fn out_of_range() -> Error {
     Error::invalid("array index out of range")
+}
+
+impl<T> From<Vec<T>> for Array<T> {
+    fn from(items: Vec<T>) -> Array<T> {
+        Array(items)
+    }
 }
 
 impl<T> Deref for Array<T> {
@@ -148,29 +155,46 @@ crate::managed! {
 }
 
 /// A namespace as it is in a manager's server; a [`NamespaceProxy`] stands for it elsewhere.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Namespace(BTreeMap<String, Object>);
 
 impl Namespace {
-    fn new() -> Namespace {
+    /// A namespace without names.
+    pub fn new() -> Namespace {
         Namespace(BTreeMap::new())
     }
 
-    fn get_attribute(&self, name: &str) -> Result<&Object> {
+    pub(in crate::manager) fn get_attribute(&self, name: &str) -> Result<&Object> {
         self.0.get(name).ok_or_else(|| missing(name))
     }
 
-    fn set(&mut self, name: &str, value: Object) {
+    pub(in crate::manager) fn set(&mut self, name: &str, value: Object) {
         self.0.insert(name.to_owned(), value);
     }
 
-    fn remove(&mut self, name: &str) -> Result<()> {
+    pub(in crate::manager) fn remove(&mut self, name: &str) -> Result<()> {
         self.0.remove(name).map(drop).ok_or_else(|| missing(name))
     }
 
     fn attributes(&self) -> Vec<(&String, &Object)> {
         self.0.iter().collect()
     }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_attributes(self.0.iter(), f)
+    }
+}
+
+/// As Python prints a namespace.
+fn write_attributes<'a>(
+    attributes: impl Iterator<Item = (&'a String, &'a Object)>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let public = attributes.filter(|(name, _)| !name.starts_with('_'));
+    let parts: Vec<_> = public.map(|(name, value)| format!("{name}={value}")).collect();
+    write!(f, "Namespace({})", parts.join(", "))
 }
 
 fn missing(name: &str) -> Error {
@@ -230,9 +254,7 @@ impl fmt::Display for NamespaceProxy {
             Ok(attributes) => attributes,
             Err(error) => return show(Err(error), f),
         };
-        let public = attributes.iter().filter(|(name, _)| !name.starts_with('_'));
-        let parts: Vec<_> = public.map(|(name, value)| format!("{name}={value}")).collect();
-        write!(f, "Namespace({})", parts.join(", "))
+        write_attributes(attributes.iter().map(|(name, value)| (name, value)), f)
     }
 }
 

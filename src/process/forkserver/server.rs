@@ -112,7 +112,11 @@ fn forked_child(requests: Control) -> Result<Option<Control>> {
             Request::End => return Ok(None),
         };
         match if suffices { fork_one() } else { Err(no_room()) } {
-            Ok(None) => return Ok(Some(control)),
+            Ok(None) => {
+                let fds = charges.into_iter().flat_map(|of| [of.pidfd, of.control.into_fd()]);
+                sys::fd::close_all(fds.collect());
+                return Ok(Some(control));
+            }
             Ok(Some(pidfd)) => charges.push(Charge { pidfd, control }),
             Err(error) => refuse(&control, &error),
         }

@@ -1,7 +1,4 @@
-//! Objects in the managers of CPython programs.
-//!
-//! A call is a pickled tuple of id, method, arguments and keywords, the reply one of a word and a value,
-//! on a connection that has asked for `accept_connection`; requests about objects go on a connection each.
+//! Objects in the managers of CPython programs, used from here.
 
 use crate::connection::ClientBuilder;
 use crate::{Address, Connection, Error, Object, Result};

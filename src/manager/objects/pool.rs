@@ -1,0 +1,227 @@
+//! Pools.
+
+use crate::codec::Payload;
+use crate::manager::{Call, Manager, Ticket, Waiting, Waits};
+use crate::process::target::{CallOnce, EntryPoint, Location, Target};
+use crate::{Decode, Decoder, Encode, Error, Result};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// A pool as it is in a manager's server, whose process its workers are children of; a [`PoolProxy`]
+/// stands for it elsewhere.
+///
+/// What a pool does is waited for by a thread for each call, so that the server goes on.
+#[derive(Debug)]
+pub struct Pool {
+    /// None when it is being dropped.
+    pool: Option<Arc<crate::Pool>>,
+}
+
+crate::message! {
+    /// A task on its way to a worker.
+    #[doc(hidden)]
+    #[derive(Debug)]
+    pub struct Errand {
+        entry: Location,
+        bytes: Vec<u8>,
+        fds: Vec<OwnedFd>,
+    }
+
+    /// What a worker has made of it.
+    #[doc(hidden)]
+    #[derive(Debug)]
+    pub struct Parcel {
+        bytes: Vec<u8>,
+        fds: Vec<OwnedFd>,
+    }
+}
+
+impl Errand {
+    fn new<F, A, R>(arguments: &A) -> Result<Errand>
+    where
+        F: Target<A, R>,
+        A: Encode + Decode + 'static,
+        R: Encode + 'static,
+    {
+        let entry = EntryPoint::of::<CallOnce<F, A, R>>().locate()?;
+        let Payload { bytes, fds } = Payload::of(arguments)?;
+        Ok(Errand { entry, bytes, fds })
+    }
+
+    /// In a worker.
+    fn run(mut self) -> Result<Parcel> {
+        let mut result = Payload::default();
+        let mut decoder = Decoder::new(&self.bytes, &mut self.fds);
+        self.entry.resolve()?.run(&mut decoder, &mut result)?;
+        Ok(Parcel { bytes: result.bytes, fds: result.fds })
+    }
+}
+
+impl Parcel {
+    fn open<R: Decode>(mut self) -> Result<R> {
+        R::decode(&mut Decoder::new(&self.bytes, &mut self.fds))
+    }
+}
+
+impl Pool {
+    fn new(processes: usize) -> Result<Pool> {
+        Ok(Pool { pool: Some(Arc::new(crate::Pool::new(processes)?)) })
+    }
+
+    /// Has another thread answer the call, with what `work` gives.
+    fn answer_later<R: Encode>(
+        &self,
+        call: &mut Call<'_>,
+        work: impl FnOnce(&crate::Pool) -> Result<R> + Send + 'static,
+    ) -> Result<()> {
+        let pool = self.pool.clone().ok_or(Error::Closed)?;
+        let (ticket, outside) = call.park_outside()?;
+        let thread = std::thread::Builder::new().name("manager's pool".into());
+        let spawned = thread.spawn(move || {
+            let outcome = work(&pool);
+            drop(pool);
+            outside.answer(ticket, &outcome);
+        });
+        spawned.map(drop).map_err(Error::os("pthread_create"))
+    }
+
+    fn run_all(&mut self, call: &mut Call<'_>, errands: Vec<Errand>) -> Result<()> {
+        self.answer_later(call, |pool| {
+            let parcels: Vec<Result<Parcel>> = pool.map(Errand::run, errands)?;
+            parcels.into_iter().collect::<Result<Vec<Parcel>>>()
+        })
+    }
+
+    fn close(&mut self) {
+        if let Some(pool) = &self.pool {
+            pool.close();
+        }
+    }
+
+    fn terminate(&mut self, call: &mut Call<'_>) -> Result<()> {
+        self.answer_later(call, |pool| {
+            pool.terminate();
+            Ok(())
+        })
+    }
+
+    fn join(&mut self, call: &mut Call<'_>) -> Result<()> {
+        self.answer_later(call, crate::Pool::join)
+    }
+
+    fn processes(&self) -> usize {
+        self.pool.as_ref().map_or(0, |pool| pool.processes())
+    }
+}
+
+impl Waiting for Pool {
+    /// Its thread finds nobody to answer.
+    fn call_ended(&mut self, _: Ticket, _: bool, _: &mut Waits) {}
+}
+
+impl Drop for Pool {
+    /// Workers are waited for elsewhere.
+    fn drop(&mut self) {
+        let Some(pool) = self.pool.take() else { return };
+        let _ = std::thread::Builder::new().spawn(move || pool.terminate());
+    }
+}
+
+crate::managed! {
+    /// A pool of workers in a manager, which processes share.
+    ///
+    /// Functions are function items, or closures that capture nothing, of the server's own program.
+    ///
+    /// # If a process dies
+    /// As for [`Pool`](crate::Pool); the tasks of a client that is gone are done for nobody. With its last
+    /// proxy the pool is terminated.
+    ///
+    /// # Differences from Python
+    /// Python's `apply` is [`run`](Self::run). There is no `apply_async`, `map_async`, `imap` here: call from
+    /// threads, or use the [`Pool`](crate::Pool) of the process itself.
+    ///
+    /// # Examples
+    /// ```
+    /// # multiproc::init_before_main!();
+    /// # fn main() -> multiproc::Result<()> {
+    /// let manager = multiproc::Manager::start()?;
+    /// let pool = manager.pool(2)?;
+    /// assert_eq!(pool.run(|a: i32, b: i32| a + b, (1, 2))?, 3);
+    /// assert_eq!(pool.map(|n: u64| n * n, 0..5)?, [0, 1, 4, 9, 16]);
+    /// pool.close()?;
+    /// pool.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub impl Pool as PoolProxy = "Pool" [waits] {
+        #[doc(hidden)]
+        fn run_all(&mut self, errands: Vec<Errand>) waits -> Vec<Parcel>;
+        /// Takes no more tasks.
+        fn close(&mut self);
+        /// Ends the workers, whatever they do.
+        fn terminate(&mut self) waits;
+        /// Waits until the workers of a closed or terminated pool have ended.
+        fn join(&mut self) waits;
+        /// How many workers there are.
+        fn processes(&self) -> usize;
+    }
+}
+
+impl PoolProxy {
+    /// Has a worker call `f` with `arguments`, a tuple, and waits for the result.
+    ///
+    /// # Errors
+    /// * As for [`Pool::apply`](crate::Pool::apply).
+    /// * [`Error::DifferentExecutable`]: the server is another program, or another build.
+    /// * [`Error::Disconnected`]: the server is gone.
+    #[doc(alias = "apply")]
+    pub fn run<F, A, R>(&self, f: F, arguments: A) -> Result<R>
+    where
+        F: Target<A, R>,
+        A: Encode + Decode + 'static,
+        R: Encode + Decode + 'static,
+    {
+        let mut results = self.starmap(f, [arguments])?;
+        results.pop().ok_or(Error::Disconnected)
+    }
+
+    /// Has workers call `f` with each item, and waits for the results, which have the items' order.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn map<F, T, R>(&self, f: F, items: impl IntoIterator<Item = T>) -> Result<Vec<R>>
+    where
+        F: Target<(T,), R>,
+        T: Encode + Decode + 'static,
+        R: Encode + Decode + 'static,
+    {
+        self.starmap(f, items.into_iter().map(|item| (item,)))
+    }
+
+    /// As [`map`](Self::map), where each item is a tuple of arguments.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn starmap<F, A, R>(&self, f: F, items: impl IntoIterator<Item = A>) -> Result<Vec<R>>
+    where
+        F: Target<A, R>,
+        A: Encode + Decode + 'static,
+        R: Encode + Decode + 'static,
+    {
+        let _ = f;
+        let errands = items.into_iter().map(|item| Errand::new::<F, A, R>(&item));
+        let parcels = self.run_all(errands.collect::<Result<_>>()?)?;
+        parcels.into_iter().map(Parcel::open).collect()
+    }
+}
+
+impl Manager {
+    /// Makes a pool of so many workers, which are children of the server.
+    ///
+    /// # Errors
+    /// * As for [`Pool::new`](crate::Pool::new).
+    /// * As [`create`](Self::create).
+    pub fn pool(&self, processes: usize) -> Result<PoolProxy> {
+        self.try_create(Pool::new, (processes,))
+    }
+}

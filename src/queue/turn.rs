@@ -1,0 +1,50 @@
+//! Taking a turn: the robust lock of the one that puts, or of the one that gets.
+
+use crate::Result;
+use crate::region::{RawLock, RawLockGuard};
+use crate::sys::time::Deadline;
+use std::time::Duration;
+
+/// How long somebody who does not want to wait still waits for another to finish what it does: the copying of
+/// a message, and that the system has not taken the processor away for longer than it usually does.
+const GRACE: Duration = Duration::from_millis(20);
+
+/// Takes a turn within the time allowed; `None` once that is over and `hopeless` says that who has the
+/// turn cannot go on, either.
+///
+/// A holder that can go on is about to: a caller who does not want to wait still waits for it, since
+/// what it asked for is there.
+pub(super) fn take_turn<'a>(
+    turn: &'a RawLock,
+    deadline: Deadline,
+    hopeless: impl Fn() -> Result<bool>,
+) -> Result<Option<RawLockGuard<'a>>> {
+    const SLICE: Duration = Duration::from_millis(1);
+    if let Some(guard) = turn.try_acquire()? {
+        return Ok(Some(guard));
+    }
+    if !hopeless()? {
+        spin(turn);
+    }
+    if let Some(guard) = turn.acquire_until(deadline)? {
+        return Ok(Some(guard));
+    }
+    let grace = Deadline::after(GRACE);
+    while !hopeless()? && !grace.has_passed() {
+        if let Some(guard) = turn.acquire_until(Deadline::after(SLICE))? {
+            return Ok(Some(guard));
+        }
+    }
+    Ok(None)
+}
+
+/// Waits for a holder that is at work to finish, for about as long as that takes: sleeping costs more.
+fn spin(turn: &RawLock) {
+    const LOOKS: usize = 100;
+    for _ in 0..LOOKS {
+        if !turn.locked() {
+            break;
+        }
+        std::hint::spin_loop();
+    }
+}

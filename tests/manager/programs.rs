@@ -1,0 +1,172 @@
+//! Programs that are not each other's: the example `remote_queue` here, and on two hosts.
+
+use super::PATIENCE;
+use super::support::watchdog;
+use multiproc::manager::{ListProxy, QueueProxy};
+use multiproc::{Error, Manager};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+const KEY: &str = "of the test";
+
+/// `cargo test` builds all examples; `cargo test --test manager` alone does not.
+fn example() -> Option<PathBuf> {
+    let own = std::env::current_exe().unwrap();
+    let path = own.parent()?.parent()?.join("examples/remote_queue");
+    if !path.exists() {
+        println!("skipped: {} is not built", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// A program that is ended when the test is.
+struct Running(Child);
+
+impl Running {
+    fn start(mut command: Command) -> Running {
+        let command = command.env("QUEUE_KEY", KEY).stdin(Stdio::null()).stdout(Stdio::piped());
+        Running(command.spawn().unwrap())
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        line
+    }
+
+    /// All that it says until its end.
+    fn rest(mut self) -> String {
+        let said = std::io::read_to_string(self.0.stdout.take().unwrap()).unwrap();
+        self.finish();
+        said
+    }
+
+    fn finish(mut self) {
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the server, and says where it listens.
+fn serve(mut command: Command, address: &str) -> (Running, String) {
+    command.args(["serve", address]);
+    let mut server = Running::start(command);
+    let line = server.line();
+    let address = line.trim().strip_prefix("serving at ").expect("an address").to_owned();
+    (server, address)
+}
+
+#[test]
+fn another_program_uses_registered_objects_of_the_same_interface() {
+    let _watchdog = watchdog(PATIENCE);
+    let Some(example) = example() else { return };
+    let (_server, address) = serve(Command::new(&example), "tcp:127.0.0.1:0");
+    let manager = Manager::connect(&address[..], KEY.as_bytes()).unwrap();
+    let consumers: ListProxy<String> = manager.get("consumers").unwrap();
+    consumers.append("the test".into()).unwrap();
+    assert_eq!(consumers.to_string(), "['the test']");
+
+    let mismatch = manager.get::<QueueProxy<u32>>("jobs").unwrap_err();
+    let text = mismatch.to_string();
+    assert!(matches!(mismatch, Error::InterfaceMismatch { .. }));
+    assert!(text.contains("Queue<u32>") && text.contains("remote_queue::Job"), "{text}");
+
+    // Functions are the program's own.
+    assert!(matches!(consumers.sort(), Err(Error::DifferentExecutable)));
+    assert!(matches!(manager.list([1]), Err(Error::DifferentExecutable)));
+    assert_eq!(consumers.len().unwrap(), 1);
+}
+
+/// Two network namespaces with a cable between them: two hosts, as far as TCP can tell.
+struct Hosts {
+    names: [String; 2],
+}
+
+const ADDRESSES: [[&str; 2]; 2] = [["10.231.77.1", "10.231.77.2"], ["fd31:77::1", "fd31:77::2"]];
+
+fn ip(arguments: &str) -> Result<(), String> {
+    let output = Command::new("ip").args(arguments.split(' ')).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Hosts {
+    fn make() -> Result<Hosts, String> {
+        let pid = std::process::id();
+        let hosts = Hosts { names: ["a", "b"].map(|side| format!("multiproc-{pid}-{side}")) };
+        let [a, b] = &hosts.names;
+        ip(&format!("netns add {a}"))?;
+        ip(&format!("netns add {b}"))?;
+        ip(&format!("-n {a} link add cable type veth peer name cable netns {b}"))?;
+        for (side, name) in hosts.names.iter().enumerate() {
+            ip(&format!("-n {name} address add {}/24 dev cable", ADDRESSES[0][side]))?;
+            ip(&format!("-n {name} link set cable up"))?;
+            ip(&format!("-n {name} link set lo up"))?;
+        }
+        Ok(hosts)
+    }
+
+    /// False where the kernel has no IPv6.
+    fn has_v6(&self) -> bool {
+        self.names.iter().enumerate().all(|(side, name)| {
+            ip(&format!("-n {name} address add {}/64 dev cable nodad", ADDRESSES[1][side])).is_ok()
+        })
+    }
+
+    fn command(&self, host: usize, program: &PathBuf) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.names[host]]).arg(program);
+        command
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = ip(&format!("netns delete {name}"));
+        }
+    }
+}
+
+#[test]
+fn a_queue_is_shared_by_two_hosts() {
+    let _watchdog = watchdog(PATIENCE);
+    let Some(example) = example() else { return };
+    let hosts = match Hosts::make() {
+        Ok(hosts) => hosts,
+        Err(why) => return println!("skipped: no network namespaces: {why}"),
+    };
+    let mut places = vec![format!("tcp:{}:0", ADDRESSES[0][0])];
+    if hosts.has_v6() {
+        places.push(format!("tcp:[{}]:0", ADDRESSES[1][0]));
+    } else {
+        println!("skipped: no IPv6");
+    }
+    for place in places {
+        let (_server, address) = serve(hosts.command(0, &example), &place);
+        let client = |host: usize, arguments: &[&str]| {
+            let mut command = hosts.command(host, &example);
+            command.args(arguments);
+            Running::start(command)
+        };
+        let consumer = client(0, &["consume", &address, "500"]);
+        let producer = client(1, &["produce", &address, "1000"]);
+        let other = client(1, &["consume", &address, "500"]);
+        producer.finish();
+        for consumer in [consumer, other] {
+            let said = consumer.rest();
+            assert_eq!(said.lines().last(), Some("got 500"), "{said}");
+        }
+    }
+}
