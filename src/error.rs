@@ -116,6 +116,9 @@ pub enum Error {
         message: String,
         /// Where, as `file:line:column`; empty where not known.
         location: String,
+        /// By which calls it came there; empty unless the other process has `RUST_BACKTRACE` in its
+        /// environment.
+        backtrace: String,
     },
     /// The function returned an error, or something failed in the other process.
     Remote {
@@ -171,6 +174,15 @@ pub enum Error {
         /// How many items.
         items: u64,
     },
+    /// The task was tried as often as the pool tries a task, and every time its worker died.
+    Poison {
+        /// How many workers it has cost.
+        deaths: u32,
+        /// The last one's process.
+        pid: u32,
+        /// How the last one ended.
+        status: ExitStatus,
+    },
 }
 
 impl Error {
@@ -211,6 +223,7 @@ impl Error {
             }
             Error::PoolClosed => Error::PoolClosed,
             &Error::WorkerDied { pid, status } => Error::WorkerDied { pid, status },
+            &Error::Poison { deaths, pid, status } => Error::Poison { deaths, pid, status },
             other => Error::Remote { message: other.to_string() },
         }
     }
@@ -263,10 +276,12 @@ impl fmt::Display for Error {
             Error::StartTimeout => f.write_str("child did not take up its work in time"),
             Error::Exited { code } => write!(f, "process exited with code {code}"),
             Error::Killed { signal } => write!(f, "process was killed by signal {signal}"),
-            Error::Panicked { message, location } if location.is_empty() => {
+            Error::Panicked { message, location, .. } if location.is_empty() => {
                 write!(f, "panicked: {message}")
             }
-            Error::Panicked { message, location } => write!(f, "panicked at {location}: {message}"),
+            Error::Panicked { message, location, .. } => {
+                write!(f, "panicked at {location}: {message}")
+            }
             Error::Remote { message } => f.write_str(message),
             Error::WorkerDied { pid, status } => write!(f, "worker {pid} {status} during the task"),
             Error::TaskTimeout => f.write_str("task ran out of time"),
@@ -283,6 +298,9 @@ impl fmt::Display for Error {
             }
             Error::ItemsLost { items } => {
                 write!(f, "{items} items were taken by processes that ended before these were done")
+            }
+            Error::Poison { deaths, pid, status } => {
+                write!(f, "task has cost {deaths} workers, the last of which, {pid}, {status}")
             }
         }
     }

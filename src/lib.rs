@@ -81,7 +81,7 @@ pub use context::Context;
 pub use error::{Error, Result};
 pub use log::{Level, Record, log_to_stderr, set_logger};
 pub use manager::{Manager, ManagerBuilder, PythonManager};
-pub use pool::{AsyncResult, Imap, Pool, PoolBuilder};
+pub use pool::{Activity, AsyncResult, Counters, Imap, Pool, PoolBuilder, Snapshot, WorkerState};
 pub use process::{
     ActiveChild, AuthKey, Child, CurrentProcess, ExitStatus, Never, ParentProcess, Process,
     StartMethod, Stdio, Target, active_children, all_start_methods, at_exit, at_fork_child,

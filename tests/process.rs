@@ -93,7 +93,7 @@ fn a_panic_comes_back_with_message_and_place_and_exit_code_1() {
             assert_eq!(child.wait().unwrap(), ExitStatus::Exited(1));
             assert_eq!(child.exit_code(), Some(1));
             match start().join() {
-                Err(Error::Panicked { message, location }) => {
+                Err(Error::Panicked { message, location, .. }) => {
                     assert_eq!(message, "3 is not nothing");
                     assert!(location.starts_with(file!()), "{location}");
                 }

@@ -19,6 +19,8 @@ use multiproc::{Pool, StartMethod};
 use options::{Options, USAGE};
 use report::{Report, reason};
 use sha256::Sha256;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+use walk::Walk;
 
 /// A file's digest in hexadecimal and its length; or why there is none.
 type Digest = Result<(String, u64), String>;
@@ -36,35 +39,36 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    let walk::Walk { files, failures } = walk::walk(&options.paths);
-    let mut report = Report::new(files.len());
-    for (path, error) in failures {
-        report.failure(&path, &reason(&error));
-    }
-    let done = run(files, &options, |path, digest| match digest {
-        Ok((digest, len)) => report.digest(path, &digest, len),
-        Err(reason) => {
-            report.failure(path, &reason);
-            Ok(())
-        }
-    });
+    let mut report = Report::new();
+    let done = run(&options, &mut report);
     if let Err(error) = done.and_then(|()| report.finish()) {
         report.failure(Path::new("standard output"), &reason(&error));
     }
     if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Hands the digest of each file to `each`, in the order of `paths`; worker processes compute them.
-fn run(
-    paths: Vec<PathBuf>,
-    options: &Options,
-    mut each: impl FnMut(&Path, Digest) -> io::Result<()>,
-) -> io::Result<()> {
+/// Reports the digest of each file, in order; worker processes compute them.
+fn run(options: &Options, report: &mut Report) -> io::Result<()> {
+    /// Files that a worker is given at a time: most are small.
+    const CHUNK: usize = 8;
     let mut builder = Pool::builder().start_method(StartMethod::ForkServer).retries(u32::MAX);
     if let Some(workers) = options.workers {
         builder = builder.processes(workers);
     }
     let pool = builder.build()?;
+    // What the walk has come by since: it goes on while results are asked for.
+    let (drawn, failures) = (RefCell::new(VecDeque::new()), RefCell::new(Vec::new()));
+    let files = Walk::new(&options.paths).filter_map(|found| match found {
+        Ok(path) => {
+            drawn.borrow_mut().push_back(path.clone());
+            Some(path)
+        }
+        Err(failure) => {
+            failures.borrow_mut().push(failure);
+            None
+        }
+    });
+    let mut digests = pool.imap(digest_file, files).chunksize(CHUNK);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         if let Some(period) = options.kill_workers {
@@ -72,10 +76,18 @@ fn run(
             scope.spawn(move || kill_now_and_then(pool, period, over));
         }
         let _over = SetAtEnd(&over);
-        for (path, digest) in paths.iter().zip(pool.imap(digest_file, paths.clone())) {
-            each(path, digest.unwrap_or_else(|error| Err(error.to_string())))?;
+        loop {
+            let digest = digests.next();
+            for (path, error) in failures.take() {
+                report.failure(&path, &reason(&error));
+            }
+            let Some(digest) = digest else { return Ok(()) };
+            let Some(path) = drawn.borrow_mut().pop_front() else { return Ok(()) };
+            match digest.unwrap_or_else(|error| Err(error.to_string())) {
+                Ok((digest, len)) => report.digest(&path, &digest, len)?,
+                Err(reason) => report.failure(&path, &reason),
+            }
         }
-        Ok(())
     })
 }
 
@@ -110,12 +122,19 @@ fn digest_file(path: PathBuf) -> Digest {
 }
 
 fn digest_of(path: &Path) -> io::Result<(String, u64)> {
+    thread_local! {
+        /// Used for one file after the other: clearing it takes longer than hashing a small file.
+        static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 << 10]);
+    }
+    BUFFER.with(|buffer| digest_with(path, &mut buffer.borrow_mut()))
+}
+
+fn digest_with(path: &Path, buffer: &mut [u8]) -> io::Result<(String, u64)> {
     let mut file = File::open(path)?;
-    let mut buffer = vec![0; 256 << 10];
     let mut hash = Sha256::new();
     let mut len = 0;
     loop {
-        match file.read(&mut buffer) {
+        match file.read(buffer) {
             Ok(0) => return Ok((hash.finish(), len)),
             Ok(n) => {
                 hash.update(&buffer[..n]);

@@ -1,5 +1,6 @@
 //! What the user sees: digests on standard output, errors and progress on standard error.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -13,7 +14,6 @@ pub(crate) struct Report {
     out: BufWriter<io::StdoutLock<'static>>,
     /// Whether there is a progress line: somebody looks at standard error, and sees nothing else.
     progress: bool,
-    total: usize,
     files: usize,
     bytes: u64,
     failures: usize,
@@ -22,12 +22,10 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// A report on `total` files.
-    pub(crate) fn new(total: usize) -> Report {
+    pub(crate) fn new() -> Report {
         Report {
             out: BufWriter::with_capacity(64 << 10, io::stdout().lock()),
             progress: io::stderr().is_terminal() && !io::stdout().is_terminal(),
-            total,
             files: 0,
             bytes: 0,
             failures: 0,
@@ -93,14 +91,18 @@ impl Report {
     fn line(&self) -> String {
         let mib = self.bytes as f64 / f64::from(1 << 20);
         let rate = mib / self.started.elapsed().as_secs_f64().max(1e-3);
-        format!("{} of {} files, {mib:.1} MiB, {rate:.1} MiB/s", self.files, self.total)
+        format!("{} files, {mib:.1} MiB, {rate:.1} MiB/s", self.files)
     }
 }
 
 /// A file name on one line: backslash, line feed and carriage return as two characters each.
-fn escaped(path: &Path) -> Vec<u8> {
+fn escaped(path: &Path) -> Cow<'_, [u8]> {
+    let bytes = path.as_os_str().as_bytes();
+    if !bytes.iter().any(|byte| b"\\\n\r".contains(byte)) {
+        return bytes.into();
+    }
     let mut escaped = Vec::new();
-    for &byte in path.as_os_str().as_bytes() {
+    for &byte in bytes {
         match byte {
             b'\\' => escaped.extend(b"\\\\"),
             b'\n' => escaped.extend(b"\\n"),
@@ -108,7 +110,7 @@ fn escaped(path: &Path) -> Vec<u8> {
             byte => escaped.push(byte),
         }
     }
-    escaped
+    escaped.into()
 }
 
 /// Why the system refused, in its own words alone.

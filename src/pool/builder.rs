@@ -93,8 +93,22 @@ impl PoolBuilder {
         self
     }
 
-    /// Runs a task again, in another worker, up to so many times if its worker dies. By default not at
-    /// all: only the program knows whether running a task twice does harm.
+    /// Marks the tasks of this pool as repeatable: one whose worker dies is run again, in another worker,
+    /// up to so many times. By default none is: only the program knows whether running a task twice
+    /// does harm. Those that may and those that may not go to a pool each.
+    ///
+    /// A task that costs one worker more than that fails with [`Error::Poison`].
+    ///
+    /// # Examples
+    /// ```
+    /// # multiproc::init_before_main!();
+    /// # fn main() -> Result<(), multiproc::Error> {
+    /// let pool = multiproc::Pool::builder().processes(1).retries(2).build()?;
+    /// let outcome = pool.apply(|| -> u32 { std::process::abort() }, ());
+    /// assert!(matches!(outcome, Err(multiproc::Error::Poison { deaths: 3, .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn retries(mut self, retries: u32) -> PoolBuilder {
         self.retries = retries;
         self
@@ -183,10 +197,9 @@ impl PoolBuilder {
             return Err(Error::invalid("no tasks per child"));
         }
         let max_bytes = self.max_bytes.unwrap_or_else(default_max_bytes);
-        let ring = |crowd| Ring::new(Options { maxsize: 0, max_bytes, crowd });
         let plan = Plan {
-            tasks: ring(true)?,
-            results: ring(false)?,
+            tasks: Ring::new(Options { maxsize: 0, max_bytes, crowd: true })?,
+            results: Ring::tended(max_bytes)?,
             revoked: Shared::new(Revoked::new())?,
             method: self.method.unwrap_or_else(start_method),
             name: "PoolWorker".to_owned(),

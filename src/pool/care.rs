@@ -43,7 +43,7 @@ impl Core {
         }
         drop(state);
         // It may have been the one that was to wake up for the next task.
-        self.plan.tasks.nudge(1)
+        self.plan.tasks.nudge()
     }
 
     /// Does what is to be done when every result was received, and says when to look again.
@@ -54,19 +54,25 @@ impl Core {
         let mut losses = Losses::new();
         let mut state = self.state();
         while let Some(bereaved) = state.bereaved.pop() {
-            losses.extend(state.bereave(bereaved));
+            losses.extend(state.bereave(bereaved, self.terms.retries));
         }
         if !state.backlog.is_empty() {
             losses.extend(self.put_backlog(&mut state));
+        }
+        if !losses.is_empty() {
+            // Who waits for them need not wait for new workers.
+            drop(state);
+            for (pending, loss) in losses {
+                self.give_up(pending, &loss);
+            }
+            state = self.state();
         }
         let refilled = self.refill(&mut state);
         let limits = self.terms.soft_timeout.into_iter().chain(self.terms.task_timeout);
         let clock =
             limits.min().map_or(Deadline::NEVER, |first| self.watch_the_clock(&mut state, first));
+        let clock = clock.min(state.end_the_warned());
         drop(state);
-        for (pending, loss) in losses {
-            self.give_up(pending, &loss);
-        }
         Ok(clock.min(refilled?))
     }
 
@@ -113,7 +119,7 @@ impl Core {
             return Ok(state.refill_at);
         }
         while state.crew.workers().len() < self.terms.processes {
-            if let Err(error) = state.crew.start(&self.plan, &self.epoll) {
+            if let Err(error) = state.crew.start(1, &self.plan, &self.epoll) {
                 state.refills_failed += 1;
                 let hopeless = state.refills_failed > TRIES || !matches!(error, Error::Os { .. });
                 if hopeless && state.crew.workers().is_empty() {
@@ -174,12 +180,16 @@ impl Core {
         let mut state = self.state();
         state.phase = Phase::Over;
         state.crew.terminate();
-        let mut pending = state.ledger.drain();
-        pending.append(&mut state.backlog);
+        let pending = state.ledger.drain();
+        let again = std::mem::take(&mut state.backlog);
         state.bereaved.clear();
-        state.counters.abandoned += pending.len() as u64;
+        // What nobody took by now, nobody will. Where that cannot be told, all may have been begun with.
+        let taken = self.plan.tasks.taken().unwrap_or(u64::MAX);
+        let never_started = pending.iter().filter(|(number, _)| *number >= taken).count();
+        state.counters.never_started += never_started as u64;
+        state.counters.abandoned += (pending.len() - never_started + again.len()) as u64;
         drop(state);
-        for pending in pending {
+        for pending in pending.into_iter().map(|(_, pending)| pending).chain(again) {
             self.give_up(pending, loss);
         }
         // Wakes the thread that attends, which finds everything lost.
@@ -198,31 +208,41 @@ impl Core {
         self.state().crew.dismiss()
     }
 
-    /// Cancels `job`'s tasks that no worker has taken, and, if `running` says so, those that one has: that
-    /// worker is killed and replaced. True if there were any.
-    pub(crate) fn cancel(&self, job: &Arc<dyn Job>, running: bool) -> Result<bool> {
+    /// Cancels `job`'s tasks, or all, that no worker has taken, and deals as `begun` says with those that one
+    /// has: that worker is ended and replaced. Says how many there were.
+    pub(crate) fn cancel(&self, job: Option<&Arc<dyn Job>>, begun: Begun) -> Result<usize> {
         self.check_creator()?;
         let mut state = self.state();
-        let mut losses = Losses::new();
-        let mut struck = false;
-        for task in state.ledger.of_job(job) {
+        let mut cancelled = Vec::new();
+        let mut struck = 0;
+        for task in state.ledger.numbers(job) {
             if self.plan.revoked.revoke(task, || self.plan.tasks.taken())? {
-                losses.extend(state.ledger.settle(task).map(|pending| (pending, Loss::Cancelled)));
-            } else if running {
-                struck |= state.strike_who_has(task, SIGKILL, Verdict::Cancelled);
+                cancelled.extend(state.ledger.settle(task));
+            } else {
+                struck += usize::from(state.cancel_begun(task, begun));
             }
         }
-        while let Some(at) = state.backlog.iter().position(|other| Arc::ptr_eq(&other.job, job)) {
-            losses.push((state.backlog.swap_remove(at), Loss::Cancelled));
+        let is_meant = |other: &Pending| job.is_none_or(|job| Arc::ptr_eq(&other.job, job));
+        while let Some(at) = state.backlog.iter().position(is_meant) {
+            cancelled.push(state.backlog.swap_remove(at));
         }
-        state.counters.cancelled += losses.len() as u64;
+        state.counters.cancelled += cancelled.len() as u64;
         drop(state);
-        let any = struck || !losses.is_empty();
-        for (pending, loss) in losses {
-            self.give_up(pending, &loss);
+        let count = struck + cancelled.len();
+        for pending in cancelled {
+            self.give_up(pending, &Loss::Cancelled);
         }
-        Ok(any)
+        Ok(count)
     }
+}
+
+/// What becomes of a cancelled task that a worker has begun with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    Finish,
+    /// SIGTERM now, and SIGKILL after so long.
+    Terminate(Duration),
+    Kill,
 }
 
 impl State {
@@ -241,7 +261,7 @@ impl State {
     }
 
     /// The task was lost with its worker: it is tried again, or given up.
-    fn bereave(&mut self, bereaved: Bereaved) -> Option<(Pending, Loss)> {
+    fn bereave(&mut self, bereaved: Bereaved, retries: u32) -> Option<(Pending, Loss)> {
         let Bereaved { task, pid, status } = bereaved;
         let mut pending = self.ledger.settle(task)?;
         match pending.verdict {
@@ -255,14 +275,19 @@ impl State {
             }
             None => {}
         }
-        if pending.again.is_some() && pending.retries > 0 {
-            pending.retries -= 1;
-            self.counters.retried += 1;
-            self.backlog.push(pending);
-            return None;
+        pending.deaths += 1;
+        if pending.again.is_none() {
+            self.counters.died += 1;
+            return Some((pending, Loss::WorkerDied { pid, status }));
         }
-        self.counters.died += 1;
-        Some((pending, Loss::WorkerDied { pid, status }))
+        if pending.deaths > retries {
+            self.counters.died += 1;
+            let deaths = pending.deaths;
+            return Some((pending, Loss::Poison { deaths, pid, status }));
+        }
+        self.counters.retried += 1;
+        self.backlog.push(pending);
+        None
     }
 
     /// Signals the worker at `index` for what it does to `task`; false if it has that no more.
@@ -277,6 +302,36 @@ impl State {
             }
         }
         has_it
+    }
+
+    /// Ends the worker that has begun with a cancelled task, or warns it.
+    fn cancel_begun(&mut self, task: u64, begun: Begun) -> bool {
+        match begun {
+            Begun::Finish => false,
+            Begun::Kill => self.strike_who_has(task, SIGKILL, Verdict::Cancelled),
+            Begun::Terminate(grace) => {
+                let struck = self.strike_who_has(task, SIGTERM, Verdict::Cancelled);
+                if struck {
+                    self.warned.push((task, Deadline::after(grace)));
+                }
+                struck
+            }
+        }
+    }
+
+    /// Kills the workers that were warned long enough ago; says when the next is due.
+    fn end_the_warned(&mut self) -> Deadline {
+        let mut next = Deadline::NEVER;
+        for (task, until) in std::mem::take(&mut self.warned) {
+            if until.has_passed() {
+                // It may have ended, or come to its end, by itself.
+                self.strike_who_has(task, SIGKILL, Verdict::Cancelled);
+            } else {
+                next = next.min(until);
+                self.warned.push((task, until));
+            }
+        }
+        next
     }
 
     fn strike_who_has(&mut self, task: u64, signal: i32, verdict: Verdict) -> bool {

@@ -7,7 +7,7 @@
 
 use super::care::Bereaved;
 use super::crew::{Crew, Plan, Worker};
-use super::job::{Job, Loss};
+use super::job::{Job, Loss, Portion};
 use super::ledger::{Counters, Ledger, Pending};
 use super::worker::{RESULT_HEADER, Tag};
 use crate::codec::Payload;
@@ -66,6 +66,8 @@ pub(super) struct State {
     pub(super) backlog: Vec<Pending>,
     /// Tasks of dead workers, of which it is yet to be seen whether their results are there.
     pub(super) bereaved: Vec<Bereaved>,
+    /// Cancelled tasks that were signalled to end, and when they are made to.
+    pub(super) warned: Vec<(u64, Deadline)>,
     /// Deaths in a row of workers that were never ready for a task.
     pub(super) fruitless: usize,
     /// When to try again to start the workers that are missing, and how often that has failed.
@@ -96,6 +98,7 @@ impl Core {
             ledger: Ledger::default(),
             backlog: Vec::new(),
             bereaved: Vec::new(),
+            warned: Vec::new(),
             fruitless: 0,
             refill_at: Deadline::now(),
             refills_failed: 0,
@@ -118,13 +121,11 @@ impl Core {
 
     fn start_workers(&self) -> Result<()> {
         let mut state = self.state();
-        for _ in 0..self.terms.processes {
-            if let Err(error) = state.crew.start(&self.plan, &self.epoll) {
-                state.crew.terminate();
-                return Err(error);
-            }
+        let started = state.crew.start(self.terms.processes, &self.plan, &self.epoll);
+        if started.is_err() {
+            state.crew.terminate();
         }
-        Ok(())
+        started
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -177,8 +178,7 @@ impl Core {
     pub(crate) fn submit(
         &self,
         job: &Arc<dyn Job>,
-        part: u64,
-        items: usize,
+        portion: Portion,
         task: &mut Payload,
     ) -> Result<u64> {
         /// How long to wait for a result before looking at the ring again.
@@ -191,10 +191,9 @@ impl Core {
             }
             match self.plan.tasks.put(task, self.past) {
                 Ok(number) => {
-                    let retries = self.terms.retries;
-                    let again = (retries > 0).then(|| std::mem::take(task));
+                    let again = (self.terms.retries > 0).then(|| std::mem::take(task));
                     let job = job.clone();
-                    let pending = Pending { job, part, items, again, retries, verdict: None };
+                    let pending = Pending { job, portion, again, deaths: 0, verdict: None };
                     state.ledger.note(number, pending);
                     state.counters.submitted += 1;
                     self.outstanding.fetch_add(1, Ordering::SeqCst);
@@ -281,11 +280,12 @@ impl Core {
         done: &mut impl FnMut() -> bool,
     ) -> Result<bool> {
         let mut ready = Vec::new();
+        let mut awaited = None;
         if done() {
             return Ok(true);
         }
         loop {
-            while self.receive(buffer)? {
+            while self.receive_soon(buffer)? {
                 if done() {
                     self.receive_more(buffer);
                     return Ok(true);
@@ -310,12 +310,48 @@ impl Core {
                 }
                 continue;
             }
-            let until = deadline.min(next_look);
+            let until = deadline.min(next_look).min(self.wake_another(&mut awaited)?);
             self.epoll.wait(until, &mut ready).map_err(Error::os("epoll_wait"))?;
             for &worker in ready.iter().filter(|&&key| key != RESULTS) {
                 self.mourn(worker)?;
             }
         }
+    }
+
+    /// [`receive`](Self::receive), and while many results are due it rather lets the workers have the
+    /// processor for a moment than have one of them wake it for each result.
+    fn receive_soon(&self, message: &mut Payload) -> Result<bool> {
+        const PAUSES: usize = 3;
+        let many = 2 * self.terms.processes;
+        for _ in 0..PAUSES {
+            if self.receive(message)? {
+                return Ok(true);
+            }
+            if self.outstanding.load(Ordering::Relaxed) <= many {
+                return Ok(false);
+            }
+            std::thread::yield_now();
+        }
+        self.receive(message)
+    }
+
+    /// Sees to it that tasks do not wait for a worker that was woken for them and does not come: it may have
+    /// been stopped. Says when to look again; `awaited` is what was seen before.
+    fn wake_another(&self, awaited: &mut Option<(u64, Deadline)>) -> Result<Deadline> {
+        const PATIENCE: Duration = Duration::from_millis(20);
+        if !self.plan.tasks.is_awaiting_somebody()? {
+            *awaited = None;
+            return Ok(Deadline::NEVER);
+        }
+        let taken = self.plan.tasks.taken()?;
+        match *awaited {
+            Some((before, until)) if before == taken && !until.has_passed() => return Ok(until),
+            Some((before, _)) if before == taken => self.plan.tasks.nudge()?,
+            _ => {}
+        }
+        let until = Deadline::after(PATIENCE);
+        *awaited = Some((taken, until));
+        Ok(until)
     }
 
     /// Takes in what else is here, so that each result does not cost an attendance of its own.
@@ -358,25 +394,32 @@ impl Core {
         if pending.job.is_unwanted() {
             return self.account(move || drop(pending), 1);
         }
-        let Pending { job, part, items, .. } = pending;
-        if !is_value {
-            let error = <Error as Decode>::decode(decoder).unwrap_or_else(|error| error);
-            let loss = Loss::Remote(error.to_string());
-            return self.account(move || job.lose(part, items, error, &loss), 1);
+        let Pending { job, portion, .. } = pending;
+        let outcome = if is_value {
+            // Decoding is the user's code.
+            panics::catch(|| job.deliver(portion, decoder))
+        } else {
+            Err(<Error as Decode>::decode(decoder).unwrap_or_else(|error| error))
+        };
+        if !is_value || !matches!(outcome, Ok(true)) {
+            let mut state = self.state();
+            state.counters.done -= 1;
+            state.counters.failed += 1;
         }
-        // Decoding is the user's code.
-        if let Err(error) = panics::catch(|| job.deliver(part, items, decoder)) {
-            let loss = Loss::Remote(error.to_string());
-            return self.account(move || job.lose(part, items, error, &loss), 1);
+        match outcome {
+            // The last to know of a job drops the results, which is the user's code too.
+            Ok(_) => self.account(move || drop(job), 1),
+            Err(error) => {
+                let loss = Loss::Remote(error.to_string());
+                self.account(move || job.lose(portion, error, &loss), 1);
+            }
         }
-        // The last to know of a job drops the results, which is the user's code too.
-        self.account(move || drop(job), 1);
     }
 
     /// Tells a job that its task will give no result.
     pub(super) fn give_up(&self, pending: Pending, loss: &Loss) {
-        let Pending { job, part, items, .. } = pending;
-        self.account(move || job.lose(part, items, loss.error(), loss), 1);
+        let Pending { job, portion, .. } = pending;
+        self.account(move || job.lose(portion, loss.error(), loss), 1);
     }
 
     /// Calls `tell_job`, after which so many tasks fewer are outstanding.
@@ -396,7 +439,7 @@ struct Attendance<'a> {
 impl Drop for Attendance<'_> {
     fn drop(&mut self) {
         /// A buffer that has grown beyond this is not kept.
-        const KEPT: usize = 1 << 20;
+        const KEPT: usize = 4 << 20;
         let mut state = self.core.state();
         state.attended = None;
         if self.buffer.bytes.capacity() <= KEPT {

@@ -2,7 +2,7 @@
 
 use super::revoked::Revoked;
 use super::worker::{Call, Package, SLOTS, Slot, Slots, work};
-use crate::process::{Child, ExitStatus, Process, StartMethod};
+use crate::process::{Child, ExitStatus, Process, StartMethod, Starting};
 use crate::queue::Ring;
 use crate::sys::poll::Epoll;
 use crate::sys::signal::{SIGKILL, SIGTERM};
@@ -29,9 +29,24 @@ pub(crate) struct Plan {
 pub(crate) struct Worker {
     child: Child<()>,
     page: Shared<Slots>,
-    slot: usize,
+    place: Place,
     /// What epoll calls it.
     key: u64,
+}
+
+/// Where a worker notes what it does.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    page: usize,
+    slot: usize,
+    /// How many workers had it before.
+    restarts: u64,
+}
+
+/// A worker that was asked for.
+struct Begun {
+    place: Place,
+    starting: Starting<()>,
 }
 
 impl Worker {
@@ -44,8 +59,12 @@ impl Worker {
         self.child.kill()
     }
 
+    pub(crate) fn restarts(&self) -> u64 {
+        self.place.restarts
+    }
+
     pub(crate) fn slot(&self) -> &Slot {
-        &self.page[self.slot]
+        &self.page[self.place.slot]
     }
 
     /// Signals it, if it still lives.
@@ -58,7 +77,7 @@ impl Worker {
 pub(crate) struct Crew {
     workers: Vec<Worker>,
     pages: Vec<Shared<Slots>>,
-    free: Vec<(usize, usize)>,
+    free: Vec<Place>,
     next_key: u64,
     started: u64,
 }
@@ -72,41 +91,76 @@ impl Crew {
         &self.workers
     }
 
-    /// Starts a worker and has `epoll` watch it.
-    pub(crate) fn start(&mut self, plan: &Plan, epoll: &Epoll) -> Result<()> {
-        let (page, slot) = self.free_slot()?;
-        match self.start_at(plan, epoll, page, slot) {
-            Ok(worker) => {
-                self.workers.push(worker);
-                self.started += 1;
-                Ok(())
-            }
-            Err(error) => {
-                self.free.push((page, slot));
-                Err(error)
-            }
+    /// Starts so many workers and has `epoll` watch them.
+    ///
+    /// # Errors
+    /// Why one could not be started; others may have been.
+    pub(crate) fn start(&mut self, count: usize, plan: &Plan, epoll: &Epoll) -> Result<()> {
+        /// Workers that are asked for before the first is awaited. What each is given is on its way
+        /// meanwhile, and the system bounds how many descriptors may be.
+        const BURST: usize = 8;
+        let mut left = count;
+        while left > 0 {
+            let burst = left.min(BURST);
+            let begun: Vec<Result<Begun>> = (0..burst).map(|_| self.begin(plan)).collect();
+            // All of them, whatever becomes of one: what was begun is a process.
+            let welcomed: Vec<Result<()>> = begun
+                .into_iter()
+                .map(|begun| begun.and_then(|begun| self.welcome(begun, epoll)))
+                .collect();
+            welcomed.into_iter().collect::<Result<()>>()?;
+            left -= burst;
         }
+        Ok(())
     }
 
-    fn start_at(&mut self, plan: &Plan, epoll: &Epoll, page: usize, slot: usize) -> Result<Worker> {
-        let page = self.pages[page].clone();
-        page[slot].reset();
+    /// Asks for a worker.
+    fn begin(&mut self, plan: &Plan) -> Result<Begun> {
+        let place = self.free_place()?;
+        let starting = self.set_out(plan, place);
+        if starting.is_err() {
+            self.free.push(place);
+        }
+        Ok(Begun { place, starting: starting? })
+    }
+
+    fn set_out(&mut self, plan: &Plan, place: Place) -> Result<Starting<()>> {
+        let page = self.pages[place.page].clone();
+        page[place.slot].reset();
         let package = Package {
             tasks: plan.tasks.clone(),
             results: plan.results.clone(),
             revoked: plan.revoked.clone(),
-            slots: page.clone(),
-            slot: slot as u32,
+            slots: page,
+            slot: place.slot as u32,
             limit: plan.limit,
             initializer: plan.initializer.as_ref().map(Call::copy).transpose()?,
         };
+        self.started += 1;
         let mut process = Process::new(work, (package,))
-            .name(format!("{}-{}", plan.name, self.started + 1))
+            .name(format!("{}-{}", plan.name, self.started))
             .start_method(plan.method);
         if let Some(bytes) = plan.memory_limit {
             process = process.memory_limit(bytes);
         }
-        let child = process.start_hidden()?;
+        process.set_out_hidden()
+    }
+
+    /// Waits for a worker that was asked for.
+    fn welcome(&mut self, begun: Begun, epoll: &Epoll) -> Result<()> {
+        let Begun { place, starting } = begun;
+        match self.watch(place, starting, epoll) {
+            Ok(worker) => self.workers.push(worker),
+            Err(error) => {
+                self.free.push(place);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, place: Place, starting: Starting<()>, epoll: &Epoll) -> Result<Worker> {
+        let child = starting.arrive()?;
         let key = self.next_key;
         self.next_key += 1;
         if let Err(error) = epoll.add(child.as_fd(), key) {
@@ -114,14 +168,15 @@ impl Crew {
             let _ = child.wait();
             return Err(Error::os("epoll_ctl")(error));
         }
-        Ok(Worker { child, page, slot, key })
+        let page = self.pages[place.page].clone();
+        Ok(Worker { child, page, place, key })
     }
 
-    fn free_slot(&mut self) -> Result<(usize, usize)> {
+    fn free_place(&mut self) -> Result<Place> {
         if self.free.is_empty() {
             let page = self.pages.len();
             self.pages.push(Shared::new([const { Slot::new() }; SLOTS])?);
-            self.free.extend((0..SLOTS).rev().map(|slot| (page, slot)));
+            self.free.extend((0..SLOTS).rev().map(|slot| Place { page, slot, restarts: 0 }));
         }
         self.free.pop().ok_or_else(|| Error::corrupt("a page without slots"))
     }
@@ -134,10 +189,8 @@ impl Crew {
         let Some(status) = self.workers[at].child.try_wait()? else { return Ok(None) };
         let worker = self.workers.swap_remove(at);
         let _ = epoll.remove(worker.child.as_fd());
-        if let Some(page) = self.pages.iter().position(|page| std::ptr::eq(&**page, &*worker.page))
-        {
-            self.free.push((page, worker.slot));
-        }
+        let restarts = worker.place.restarts + 1;
+        self.free.push(Place { restarts, ..worker.place });
         Ok(Some((worker, status)))
     }
 

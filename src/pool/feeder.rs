@@ -1,7 +1,8 @@
 //! Handing out many tasks of one function.
 
+use super::care::Begun;
 use super::core::Core;
-use super::job::{Inbox, Job, Loss, Part};
+use super::job::{Inbox, Job, Loss, Part, Portion};
 use super::worker::{Apply, Chunk};
 use crate::codec::Payload;
 use crate::process::target::{EntryPoint, Location};
@@ -22,6 +23,8 @@ pub(crate) struct Feeder {
     task: Payload,
     /// Parts handed out so far.
     parts: u64,
+    /// The bytes that their arguments take.
+    bytes: u64,
 }
 
 impl Feeder {
@@ -35,7 +38,7 @@ impl Feeder {
     {
         let _ = f;
         let entry = EntryPoint::of::<Chunk<F, T, R, M>>().locate();
-        Feeder { core, job, entry, task: Payload::default(), parts: 0 }
+        Feeder { core, job, entry, task: Payload::default(), parts: 0, bytes: 0 }
     }
 
     pub(crate) fn parts(&self) -> u64 {
@@ -73,20 +76,25 @@ impl Feeder {
                     return chunk.chunks(1).try_for_each(|item| self.hand_out_or_lose(item));
                 }
                 let loss = Loss::Remote(error.to_string());
-                self.job.lose(self.parts, chunk.len(), error, &loss);
+                let portion = Portion { part: self.parts, items: chunk.len(), bytes: 0 };
+                self.job.lose(portion, error, &loss);
             }
-            outcome => outcome?,
+            outcome => self.bytes += outcome?,
         }
         self.parts += 1;
         Ok(())
     }
 
-    fn hand_out<T: Encode>(&mut self, chunk: &[T]) -> Result<()> {
+    /// Says how many bytes it is.
+    fn hand_out<T: Encode>(&mut self, chunk: &[T]) -> Result<u64> {
         self.task.fds.clear();
         self.task.bytes.clear();
         self.task.push(self.entry.as_ref().map_err(Error::again)?)?;
         self.task.push(chunk)?;
-        self.core.submit(&self.job, self.parts, chunk.len(), &mut self.task).map(drop)
+        let bytes = self.task.bytes.len() as u64;
+        let portion = Portion { part: self.parts, items: chunk.len(), bytes };
+        self.core.submit(&self.job, portion, &mut self.task)?;
+        Ok(bytes)
     }
 }
 
@@ -133,13 +141,14 @@ impl<R: Encode + Decode + Send + 'static> Stream<R> {
         self.inbox.take()
     }
 
-    /// Waits until a part can be taken, and takes it.
-    pub(crate) fn take(&self) -> Result<Part<R>> {
+    /// Waits until a part can be taken, and takes it; [`Error::TimeoutError`] once the deadline has passed.
+    pub(crate) fn take(&self, deadline: Deadline) -> Result<Part<R>> {
         if let Some(part) = self.inbox.take() {
             return Ok(part);
         }
-        self.feeder.core.attend(Deadline::NEVER, || self.inbox.has_next())?;
-        self.inbox.take().ok_or(Error::PoolClosed)
+        let here = self.feeder.core.attend(deadline, || self.inbox.has_next())?;
+        let missing = if here { Error::PoolClosed } else { Error::TimeoutError };
+        self.inbox.take().ok_or(missing)
     }
 }
 
@@ -148,13 +157,18 @@ impl<R> Stream<R> {
     pub(crate) fn outstanding(&self) -> u64 {
         self.feeder.parts - self.inbox.arrived()
     }
+
+    /// The bytes that their arguments take.
+    pub(crate) fn outstanding_bytes(&self) -> u64 {
+        self.feeder.bytes - self.inbox.arrived_bytes()
+    }
 }
 
 impl<R> Drop for Stream<R> {
     fn drop(&mut self) {
         self.inbox.abandon();
         if self.outstanding() > 0 {
-            let _ = self.feeder.core.cancel(&self.feeder.job, false);
+            let _ = self.feeder.core.cancel(Some(&self.feeder.job), Begun::Finish);
         }
     }
 }

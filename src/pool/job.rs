@@ -14,6 +14,11 @@ pub(crate) enum Loss {
         pid: u32,
         status: ExitStatus,
     },
+    Poison {
+        deaths: u32,
+        pid: u32,
+        status: ExitStatus,
+    },
     PoolClosed,
     Cancelled,
     TimedOut,
@@ -27,6 +32,7 @@ impl Loss {
     pub(crate) fn error(&self) -> Error {
         match self.clone() {
             Loss::WorkerDied { pid, status } => Error::WorkerDied { pid, status },
+            Loss::Poison { deaths, pid, status } => Error::Poison { deaths, pid, status },
             Loss::PoolClosed => Error::PoolClosed,
             Loss::Cancelled => Error::Cancelled,
             Loss::TimedOut => Error::TaskTimeout,
@@ -35,13 +41,24 @@ impl Loss {
     }
 }
 
-/// A call's results on their way from the pool to the caller. Each part is delivered exactly once.
-pub(crate) trait Job: Send + Sync {
-    /// Part `part` has arrived: its `items` results are in the decoder.
-    fn deliver(&self, part: u64, items: usize, decoder: &mut Decoder<'_>);
+/// What a job has handed out at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Portion {
+    /// Counted from the job's first.
+    pub(crate) part: u64,
+    /// How many tasks it is.
+    pub(crate) items: usize,
+    /// How many bytes its arguments take.
+    pub(crate) bytes: u64,
+}
 
-    /// Part `part`, of `items` tasks, will not arrive.
-    fn lose(&self, part: u64, items: usize, error: Error, loss: &Loss);
+/// A call's results on their way from the pool to the caller. Each portion is delivered exactly once.
+pub(crate) trait Job: Send + Sync {
+    /// The results of `portion` have arrived: they are in the decoder. Says whether all are values.
+    fn deliver(&self, portion: Portion, decoder: &mut Decoder<'_>) -> bool;
+
+    /// `portion` will not arrive.
+    fn lose(&self, portion: Portion, error: Error, loss: &Loss);
 
     /// Whether nobody will look at what is delivered.
     fn is_unwanted(&self) -> bool;
@@ -144,11 +161,14 @@ impl<R> Single<R> {
 }
 
 impl<R: Decode + Send> Job for Single<R> {
-    fn deliver(&self, _: u64, _: usize, decoder: &mut Decoder<'_>) {
-        self.complete(R::decode(decoder));
+    fn deliver(&self, _: Portion, decoder: &mut Decoder<'_>) -> bool {
+        let result = R::decode(decoder);
+        let success = result.is_ok();
+        self.complete(result);
+        success
     }
 
-    fn lose(&self, _: u64, _: usize, error: Error, _: &Loss) {
+    fn lose(&self, _: Portion, error: Error, _: &Loss) {
         self.complete(Err(error));
     }
 
@@ -167,6 +187,13 @@ pub(crate) enum Part<R> {
 }
 
 impl<R> Part<R> {
+    fn is_success(&self) -> bool {
+        match self {
+            Part::Values(_) => true,
+            Part::Mixed(results) => results.iter().all(Result::is_ok),
+        }
+    }
+
     /// Appends the values to `values`; gives the first error, if there is one.
     pub(crate) fn append_to(self, values: &mut Vec<R>) -> Result<()> {
         match self {
@@ -221,11 +248,13 @@ struct InboxState<R> {
     first: u64,
     /// Parts that have arrived, taken or not.
     arrived: u64,
+    /// The bytes that their arguments took.
+    arrived_bytes: u64,
 }
 
 impl<R> Inbox<R> {
     pub(crate) fn new(ordered: bool) -> Inbox<R> {
-        let state = InboxState { parts: VecDeque::new(), first: 0, arrived: 0 };
+        let state = InboxState { parts: VecDeque::new(), first: 0, arrived: 0, arrived_bytes: 0 };
         Inbox { ordered, unwanted: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
@@ -236,6 +265,11 @@ impl<R> Inbox<R> {
     /// How many parts have arrived so far.
     pub(crate) fn arrived(&self) -> u64 {
         self.state().arrived
+    }
+
+    /// How many bytes the arguments of those took.
+    pub(crate) fn arrived_bytes(&self) -> u64 {
+        self.state().arrived_bytes
     }
 
     /// Whether [`take`](Self::take) would give something.
@@ -258,14 +292,16 @@ impl<R> Inbox<R> {
         self.unwanted.store(true, Ordering::Relaxed);
     }
 
-    fn put(&self, part: u64, results: Part<R>) {
+    fn put(&self, portion: Portion, results: Part<R>) {
         let mut state = self.state();
         state.arrived += 1;
+        state.arrived_bytes += portion.bytes;
         if !self.ordered {
             state.parts.push_back(Some(results));
             return;
         }
-        let Some(at) = part.checked_sub(state.first).map(|at| at as usize) else { return };
+        let Some(at) = portion.part.checked_sub(state.first) else { return };
+        let at = at as usize;
         if at >= state.parts.len() {
             state.parts.resize_with(at + 1, || None);
         }
@@ -274,14 +310,17 @@ impl<R> Inbox<R> {
 }
 
 impl<R: Decode + Send> Job for Inbox<R> {
-    fn deliver(&self, part: u64, items: usize, decoder: &mut Decoder<'_>) {
-        self.put(part, Part::decode(items, decoder));
+    fn deliver(&self, portion: Portion, decoder: &mut Decoder<'_>) -> bool {
+        let results = Part::decode(portion.items, decoder);
+        let success = results.is_success();
+        self.put(portion, results);
+        success
     }
 
-    fn lose(&self, part: u64, items: usize, error: Error, loss: &Loss) {
-        let mut results: Vec<Result<R>> = (1..items).map(|_| Err(loss.error())).collect();
-        results.insert(0, Err(error));
-        self.put(part, Part::Mixed(results));
+    fn lose(&self, portion: Portion, error: Error, loss: &Loss) {
+        let others = (1..portion.items).map(|_| Err(loss.error()));
+        let results = std::iter::once(Err(error)).chain(others).collect();
+        self.put(portion, Part::Mixed(results));
     }
 
     fn is_unwanted(&self) -> bool {
@@ -325,13 +364,14 @@ impl<R> Batch<R> {
 }
 
 impl<R: Decode + Send> Job for Batch<R> {
-    fn deliver(&self, part: u64, items: usize, decoder: &mut Decoder<'_>) {
-        self.inbox.deliver(part, items, decoder);
+    fn deliver(&self, portion: Portion, decoder: &mut Decoder<'_>) -> bool {
+        let success = self.inbox.deliver(portion, decoder);
         self.complete_if_all_are_here();
+        success
     }
 
-    fn lose(&self, part: u64, items: usize, error: Error, loss: &Loss) {
-        self.inbox.lose(part, items, error, loss);
+    fn lose(&self, portion: Portion, error: Error, loss: &Loss) {
+        self.inbox.lose(portion, error, loss);
         self.complete_if_all_are_here();
     }
 
@@ -349,7 +389,8 @@ mod tests {
         let mut payload = Payload::default();
         payload.push(&true).unwrap();
         payload.push(values).unwrap();
-        inbox.deliver(part, values.len(), &mut Decoder::new(&payload.bytes, &mut payload.fds));
+        let portion = Portion { part, items: values.len(), bytes: 10 };
+        inbox.deliver(portion, &mut Decoder::new(&payload.bytes, &mut payload.fds));
     }
 
     fn taken(inbox: &Inbox<u32>) -> Option<Vec<u32>> {
@@ -365,7 +406,7 @@ mod tests {
         let (ordered, loose) = (Inbox::new(true), Inbox::new(false));
         for inbox in [&ordered, &loose] {
             deliver(inbox, 1, &[3]);
-            assert_eq!(inbox.arrived(), 1);
+            assert_eq!((inbox.arrived(), inbox.arrived_bytes()), (1, 10));
         }
         assert_eq!(taken(&ordered), None);
         assert_eq!(taken(&loose), Some(vec![3]));
@@ -376,7 +417,8 @@ mod tests {
     #[test]
     fn a_lost_part_is_an_error_for_each_of_its_tasks() {
         let inbox = Inbox::<u32>::new(true);
-        inbox.lose(0, 3, Error::PoolClosed, &Loss::PoolClosed);
+        let portion = Portion { part: 0, items: 3, bytes: 0 };
+        inbox.lose(portion, Error::PoolClosed, &Loss::PoolClosed);
         let part = inbox.take().unwrap();
         let Part::Mixed(results) = part else { panic!("{part:?}") };
         assert_eq!(results.len(), 3);
@@ -388,7 +430,8 @@ mod tests {
         let single = Single::<u32>::new();
         assert!(matches!(single.take(), Err(Error::TimeoutError)));
         let mut payload = Payload::of(&7u32).unwrap();
-        single.deliver(0, 1, &mut Decoder::new(&payload.bytes, &mut payload.fds));
+        let portion = Portion { part: 0, items: 1, bytes: 4 };
+        single.deliver(portion, &mut Decoder::new(&payload.bytes, &mut payload.fds));
         assert_eq!(single.is_success(), Some(true));
         assert_eq!(single.take().unwrap(), 7);
         assert!(matches!(single.take(), Err(Error::Taken)));

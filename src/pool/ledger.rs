@@ -1,6 +1,6 @@
 //! What is owed: the tasks that were handed out, and what became of those before.
 
-use super::job::Job;
+use super::job::{Job, Portion};
 use crate::codec::Payload;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,12 +8,11 @@ use std::sync::Arc;
 /// A task that was handed out.
 pub(crate) struct Pending {
     pub(crate) job: Arc<dyn Job>,
-    pub(crate) part: u64,
-    pub(crate) items: usize,
+    pub(crate) portion: Portion,
     /// To hand it out again if its worker dies.
     pub(crate) again: Option<Payload>,
-    /// How many workers may still die of it.
-    pub(crate) retries: u32,
+    /// How many workers have died of it.
+    pub(crate) deaths: u32,
     /// Why the pool itself has signalled its worker, if it has.
     pub(crate) verdict: Option<Verdict>,
 }
@@ -27,8 +26,8 @@ pub(crate) enum Verdict {
 
 /// What a pool has done so far.
 ///
-/// Every task that was handed in ends as exactly one of `done`, `died`, `timed_out`, `cancelled` and
-/// `abandoned`; a chunk counts as one task.
+/// Every task that was handed in ends as exactly one of `done`, `failed`, `died`, `timed_out`,
+/// `cancelled`, `abandoned` and `never_started`; a chunk counts as one task.
 ///
 /// # Examples
 /// ```
@@ -46,16 +45,21 @@ pub(crate) enum Verdict {
 pub struct Counters {
     /// Tasks handed to the workers.
     pub submitted: u64,
-    /// Tasks that came back, with a result or with an error of their own.
+    /// Tasks that came back with their results.
     pub done: u64,
+    /// Tasks that came back with an error of their own: a panic, a result that cannot be encoded or
+    /// decoded. Of a chunk, one such task is enough.
+    pub failed: u64,
     /// Tasks lost with their worker, and not tried again.
     pub died: u64,
     /// Tasks that took longer than they were allowed to.
     pub timed_out: u64,
     /// Tasks that were cancelled.
     pub cancelled: u64,
-    /// Tasks of which nothing had been heard when the pool ended.
+    /// Tasks that a worker had begun with when the pool ended, and of which nothing had been heard.
     pub abandoned: u64,
+    /// Tasks that no worker had begun with when the pool ended.
+    pub never_started: u64,
     /// Times that a task was tried again after its worker had died.
     pub retried: u64,
     /// Workers that were started in the place of others.
@@ -99,18 +103,19 @@ impl Ledger {
         Some(pending)
     }
 
-    /// The numbers of `job`'s tasks.
-    pub(crate) fn of_job(&self, job: &Arc<dyn Job>) -> Vec<u64> {
-        let is_its = |pending: &Option<Pending>| {
-            pending.as_ref().is_some_and(|pending| Arc::ptr_eq(&pending.job, job))
-        };
+    /// The numbers of `job`'s tasks, or of all tasks.
+    pub(crate) fn numbers(&self, job: Option<&Arc<dyn Job>>) -> Vec<u64> {
+        let is_meant = |pending: &Pending| job.is_none_or(|job| Arc::ptr_eq(&pending.job, job));
         let all = (self.first..).zip(&self.pending);
-        all.filter(|(_, pending)| is_its(pending)).map(|(number, _)| number).collect()
+        all.filter(|(_, pending)| pending.as_ref().is_some_and(is_meant))
+            .map(|(number, _)| number)
+            .collect()
     }
 
-    /// Takes out everything.
-    pub(crate) fn drain(&mut self) -> Vec<Pending> {
-        self.pending.drain(..).flatten().collect()
+    /// Takes out everything, with the numbers.
+    pub(crate) fn drain(&mut self) -> Vec<(u64, Pending)> {
+        let numbered = (self.first..).zip(self.pending.drain(..));
+        numbered.filter_map(|(number, pending)| Some((number, pending?))).collect()
     }
 }
 
@@ -121,7 +126,8 @@ mod tests {
 
     fn pending() -> Pending {
         let job: Arc<dyn Job> = Arc::new(Single::<u32>::new());
-        Pending { job, part: 0, items: 1, again: None, retries: 0, verdict: None }
+        let portion = Portion { part: 0, items: 1, bytes: 0 };
+        Pending { job, portion, again: None, deaths: 0, verdict: None }
     }
 
     #[test]
@@ -144,8 +150,8 @@ mod tests {
         let job = one.job.clone();
         ledger.note(3, other);
         ledger.note(4, one);
-        assert_eq!(ledger.of_job(&job), [4]);
+        assert_eq!(ledger.numbers(Some(&job)), [4]);
         ledger.settle(3);
-        assert_eq!(ledger.of_job(&job), [4]);
+        assert_eq!(ledger.numbers(Some(&job)), [4]);
     }
 }

@@ -10,29 +10,33 @@ mod job;
 mod ledger;
 mod result;
 mod revoked;
+mod snapshot;
 mod worker;
 
 pub use builder::PoolBuilder;
 pub use imap::Imap;
 pub use ledger::Counters;
 pub use result::AsyncResult;
+pub use snapshot::{Activity, Snapshot, WorkerState};
 
 use self::core::Core;
 use crate::codec::Payload;
 use crate::process::target::{CallOnce, EntryPoint, Target};
 use crate::{Decode, Encode, Result};
+use care::Begun;
 use feeder::{Feeder, Stream};
-use job::{Batch, Job, Loss, Single};
+use job::{Batch, Job, Loss, Portion, Single};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 use worker::{Alone, Apply, Unpacked};
 
 /// Worker processes that run tasks.
 ///
 /// A task is a function item or a closure that captures nothing, with its arguments. Workers take
-/// tasks themselves as they become free. There is no thread behind a pool: whoever waits for a result
-/// looks after it while it waits.
+/// tasks themselves as they become free. There is never a thread behind a pool, so that Fork stays
+/// possible: whoever waits for a result looks after the pool while it waits. While nobody does, tasks
+/// are taken and run all the same; but workers that die are not replaced and time limits not watched
+/// until somebody does again.
 ///
 /// Dropping the pool terminates it. What is outstanding then fails with
 /// [`Error::PoolClosed`](crate::Error::PoolClosed); to have it done, [`close`](Self::close) the pool
@@ -41,8 +45,17 @@ use worker::{Alone, Apply, Unpacked};
 /// # If a process dies
 /// When a worker is killed, the task that it ran fails with
 /// [`Error::WorkerDied`](crate::Error::WorkerDied), or is tried again if the pool was built with
-/// [`retries`](PoolBuilder::retries). No other task is concerned, and the worker is replaced. When the
+/// [`retries`](PoolBuilder::retries). Whatever had it, every task ends in exactly one of the ways that
+/// [`Counters`] counts. No other task is concerned, and the worker is replaced. When the
 /// process that owns the pool is killed, the workers die with it.
+///
+/// # Differences from Python
+/// * A worker that is killed there takes its task's result with it, and who waits for that waits for ever; or,
+///   with the executor, every task fails.
+/// * Dropping the pool is what leaving a `with` block is there: it ends the workers. To have tasks done first,
+///   close and join. No other process can be given the pool, which the compiler checks.
+/// * A task gets its arguments as a tuple; there are no named ones.
+/// * There is no pool of threads: a scoped thread of std needs none of this.
 ///
 /// # Examples
 /// ```
@@ -120,7 +133,8 @@ impl Pool {
         task.push(&arguments)?;
         let single = Arc::new(Single::new());
         let job: Arc<dyn Job> = single.clone();
-        self.core.submit(&job, 0, 1, &mut task)?;
+        let portion = Portion { part: 0, items: 1, bytes: task.bytes.len() as u64 };
+        self.core.submit(&job, portion, &mut task)?;
         Ok(AsyncResult::new(self.core.clone(), single, job))
     }
 
@@ -190,6 +204,24 @@ impl Pool {
         self.run::<Alone, _, _, _>(f, items, chunksize)
     }
 
+    /// [`starmap`](Self::starmap) with chunks of so many items; zero means one.
+    ///
+    /// # Errors
+    /// As [`map`](Self::map).
+    pub fn starmap_chunks<F, A, R>(
+        &self,
+        f: F,
+        items: impl IntoIterator<Item = A>,
+        chunksize: usize,
+    ) -> Result<Vec<R>>
+    where
+        F: Target<A, R>,
+        A: Encode + Decode + 'static,
+        R: Encode + Decode + Send + 'static,
+    {
+        self.run::<Unpacked, _, _, _>(f, items, chunksize)
+    }
+
     fn run<M, F, T, R>(
         &self,
         f: F,
@@ -204,9 +236,18 @@ impl Pool {
     {
         /// Chunks on their way at a time, for each worker: enough that none waits for the next.
         const WINDOW: u64 = 256;
+        /// Bytes on their way at a time, for each worker, unless they are fewer chunks than [`FEW`]: more
+        /// would be memory that is in no cache.
+        const BYTES: u64 = 128 << 10;
+        const FEW: u64 = 4;
         /// Results that room is made for on the iterator's word alone.
         const SOME: usize = 1 << 16;
-        let window = WINDOW * self.core.processes() as u64;
+        let workers = self.core.processes() as u64;
+        let is_enough = |stream: &Stream<R>| {
+            let outstanding = stream.outstanding();
+            outstanding >= WINDOW * workers
+                || outstanding >= FEW * workers && stream.outstanding_bytes() >= BYTES * workers
+        };
         let mut stream = Stream::new::<F, T, M>(self.core.clone(), f, true);
         let mut items = items.into_iter();
         let mut results = Vec::with_capacity(items.size_hint().0.min(SOME));
@@ -219,8 +260,8 @@ impl Pool {
             }
         };
         while stream.feed(chunksize, || items.next())? > 0 {
-            if stream.outstanding() >= window {
-                stream.wait_until_outstanding(window / 2)?;
+            if is_enough(&stream) {
+                stream.wait_until_outstanding(stream.outstanding() / 2)?;
                 collect(&stream);
             }
         }
@@ -258,7 +299,26 @@ impl Pool {
         T: Encode + Decode + 'static,
         R: Encode + Decode + Send + 'static,
     {
-        self.run_async::<Alone, _, _, _>(f, items)
+        let (items, chunksize) = self.chunks(items);
+        self.run_async::<Alone, _, _, _>(f, items, chunksize)
+    }
+
+    /// [`map_async`](Self::map_async) with chunks of so many items; zero means one.
+    ///
+    /// # Errors
+    /// As [`apply_async`](Self::apply_async).
+    pub fn map_async_chunks<F, T, R>(
+        &self,
+        f: F,
+        items: impl IntoIterator<Item = T>,
+        chunksize: usize,
+    ) -> Result<AsyncResult<Vec<R>>>
+    where
+        F: Target<(T,), R>,
+        T: Encode + Decode + 'static,
+        R: Encode + Decode + Send + 'static,
+    {
+        self.run_async::<Alone, _, _, _>(f, items, chunksize)
     }
 
     /// [`starmap`](Self::starmap) that does not wait.
@@ -275,13 +335,33 @@ impl Pool {
         A: Encode + Decode + 'static,
         R: Encode + Decode + Send + 'static,
     {
-        self.run_async::<Unpacked, _, _, _>(f, items)
+        let (items, chunksize) = self.chunks(items);
+        self.run_async::<Unpacked, _, _, _>(f, items, chunksize)
+    }
+
+    /// [`starmap_async`](Self::starmap_async) with chunks of so many items; zero means one.
+    ///
+    /// # Errors
+    /// As [`apply_async`](Self::apply_async).
+    pub fn starmap_async_chunks<F, A, R>(
+        &self,
+        f: F,
+        items: impl IntoIterator<Item = A>,
+        chunksize: usize,
+    ) -> Result<AsyncResult<Vec<R>>>
+    where
+        F: Target<A, R>,
+        A: Encode + Decode + 'static,
+        R: Encode + Decode + Send + 'static,
+    {
+        self.run_async::<Unpacked, _, _, _>(f, items, chunksize)
     }
 
     fn run_async<M, F, T, R>(
         &self,
         f: F,
         items: impl IntoIterator<Item = T>,
+        chunksize: usize,
     ) -> Result<AsyncResult<Vec<R>>>
     where
         M: Apply<F, T, R>,
@@ -289,7 +369,7 @@ impl Pool {
         T: Encode + Decode + 'static,
         R: Encode + Decode + Send + 'static,
     {
-        let (mut items, chunksize) = self.chunks(items);
+        let mut items = items.into_iter();
         let batch = Arc::new(Batch::new());
         let job: Arc<dyn Job> = batch.clone();
         // Dropped early, by an error or a panic of the input, it leaves no result to wait for.
@@ -356,15 +436,21 @@ impl Pool {
     }
 
     /// Who does what at this moment, and what was done so far.
+    ///
+    /// # Examples
+    /// ```
+    /// # multiproc::init_before_main!();
+    /// # fn main() -> Result<(), multiproc::Error> {
+    /// let pool = multiproc::Pool::new(2)?;
+    /// pool.map(|n: u32| n + 1, 0..10)?;
+    /// for worker in pool.snapshot().workers {
+    ///     println!("{}: {:?}, {} done", worker.pid, worker.activity, worker.finished);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn snapshot(&self) -> Snapshot {
-        let now = crate::sys::time::monotonic();
-        let workers = self.core.each_worker(|worker| {
-            let (slot, pid) = (worker.slot(), worker.pid());
-            let task = slot.claim();
-            let running = task.map(|_| now.saturating_sub(slot.since()));
-            WorkerState { pid, task, running, finished: slot.finished() }
-        });
-        Snapshot { workers, counters: self.core.counters() }
+        Snapshot::of(&self.core)
     }
 
     /// Kills one worker, by its pid as [`snapshot`](Self::snapshot) gives it, as if it had crashed: its
@@ -377,6 +463,18 @@ impl Pool {
     /// Takes no further tasks. What was handed in is still done.
     pub fn close(&self) {
         self.core.close();
+    }
+
+    /// Takes back all tasks that no worker has begun with, and says how many: they fail with
+    /// [`Error::Cancelled`](crate::Error::Cancelled). With [`close`](Self::close) and
+    /// [`join`](Self::join), the pool ends as soon as what runs is done.
+    ///
+    /// A few thousand tasks may be taken back and still be in line at a time; of more, some run.
+    ///
+    /// # Errors
+    /// As [`AsyncResult::cancel`].
+    pub fn cancel_queued(&self) -> Result<usize> {
+        self.core.cancel(None, Begun::Finish)
     }
 
     /// Ends the workers now, by SIGTERM, and by SIGKILL where that does not help within a second. What
@@ -408,30 +506,6 @@ impl fmt::Debug for Pool {
         let (state, size) = (self.core.phase_name(), self.core.processes());
         write!(f, "<Pool state={state} pool_size={size}>")
     }
-}
-
-/// A look at a pool.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Snapshot {
-    /// The workers that are alive.
-    pub workers: Vec<WorkerState>,
-    /// What was done so far.
-    pub counters: Counters,
-}
-
-/// A look at a worker.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct WorkerState {
-    /// Its pid.
-    pub pid: u32,
-    /// The number of the task it has, counted from the pool's first.
-    pub task: Option<u64>,
-    /// How long it has had that task.
-    pub running: Option<Duration>,
-    /// How many tasks it has finished.
-    pub finished: u64,
 }
 
 /// Items of which the number is known.

@@ -1,5 +1,6 @@
 //! The result of a task that was handed in.
 
+use super::care::Begun;
 use super::core::Core;
 use super::job::{Job, Single};
 use crate::sys::time::Deadline;
@@ -101,6 +102,61 @@ impl<R> AsyncResult<R> {
         self.core.attend(Deadline::after(timeout), || self.answer.is_here())
     }
 
+    /// Blocks until one of these results of one pool is there, and says which: the first of them that is.
+    ///
+    /// A result that was taken counts as there, so take it out of the list too. For very many tasks of one
+    /// function, [`imap_unordered`](crate::Pool::imap_unordered) does less work.
+    ///
+    /// # Errors
+    /// * [`Error::InvalidArgument`]: no results, or results of several pools.
+    /// * As [`wait`](Self::wait).
+    ///
+    /// # Examples
+    /// ```
+    /// # multiproc::init_before_main!();
+    /// # fn main() -> Result<(), multiproc::Error> {
+    /// use multiproc::AsyncResult;
+    ///
+    /// let pool = multiproc::Pool::new(2)?;
+    /// let double = |n: u32| 2 * n;
+    /// let mut open = (0..5).map(|n| pool.apply_async(double, (n,))).collect::<Result<Vec<_>, _>>()?;
+    /// let mut sum = 0;
+    /// while !open.is_empty() {
+    ///     let next = AsyncResult::wait_any(&open)?;
+    ///     sum += open.swap_remove(next).get()?;
+    /// }
+    /// assert_eq!(sum, 20);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_any(results: &[AsyncResult<R>]) -> Result<usize> {
+        let any = AsyncResult::wait_any_until(results, Deadline::NEVER)?;
+        any.ok_or(Error::PoolClosed)
+    }
+
+    /// [`wait_any`](Self::wait_any) for so long: `None` once the time is over.
+    ///
+    /// # Errors
+    /// As [`wait_any`](Self::wait_any).
+    pub fn wait_any_timeout(
+        results: &[AsyncResult<R>],
+        timeout: Duration,
+    ) -> Result<Option<usize>> {
+        AsyncResult::wait_any_until(results, Deadline::after(timeout))
+    }
+
+    fn wait_any_until(results: &[AsyncResult<R>], deadline: Deadline) -> Result<Option<usize>> {
+        let Some(first) = results.first() else {
+            return Err(Error::invalid("no results to wait for"));
+        };
+        if results.iter().any(|result| !Arc::ptr_eq(&result.core, &first.core)) {
+            return Err(Error::invalid("results of several pools"));
+        }
+        let ready = || results.iter().position(|result| result.answer.is_here());
+        first.core.attend(deadline, || ready().is_some())?;
+        Ok(ready())
+    }
+
     /// Whether the result is there. It takes in what has arrived.
     pub fn ready(&self) -> bool {
         // One look that is not over before it has begun.
@@ -184,7 +240,19 @@ impl<R> AsyncResult<R> {
     /// # }
     /// ```
     pub fn cancel(&self) -> Result<bool> {
-        self.core.cancel(&self.job, false)
+        Ok(self.core.cancel(Some(&self.job), Begun::Finish)? > 0)
+    }
+
+    /// [`cancel`](Self::cancel) that also sends SIGTERM to the workers that have begun with it, and SIGKILL
+    /// to those that are not done `grace` later. They are replaced. A task that gives its result in time
+    /// has done so; SIGTERM ends one that has no handler for it.
+    ///
+    /// That time is watched by whoever looks after the pool: somebody has to wait for a result.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel).
+    pub fn terminate(&self, grace: Duration) -> Result<bool> {
+        Ok(self.core.cancel(Some(&self.job), Begun::Terminate(grace))? > 0)
     }
 
     /// [`cancel`](Self::cancel) that also kills the workers that have begun with it. They are replaced.
@@ -193,7 +261,7 @@ impl<R> AsyncResult<R> {
     /// # Errors
     /// As [`cancel`](Self::cancel).
     pub fn kill(&self) -> Result<bool> {
-        self.core.cancel(&self.job, true)
+        Ok(self.core.cancel(Some(&self.job), Begun::Kill)? > 0)
     }
 }
 

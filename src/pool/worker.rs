@@ -223,7 +223,7 @@ pub(crate) const RESULT_HEADER: usize = 9;
 /// Empties a result and leaves room for its header.
 fn begin(result: &mut Payload) {
     /// Results of more bytes are not reason enough to keep the memory.
-    const KEPT: usize = 1 << 20;
+    const KEPT: usize = 4 << 20;
     result.fds.clear();
     result.bytes.clear();
     result.bytes.shrink_to(KEPT);

@@ -171,7 +171,16 @@ impl<R: Encode + Decode + 'static> Process<R> {
         self.daemon(true).start_as(true)
     }
 
+    /// [`start_hidden`](Self::start_hidden) up to where the child's first word is awaited.
+    pub(crate) fn set_out_hidden(self) -> Result<Starting<R>> {
+        self.daemon(true).set_out(true)
+    }
+
     fn start_as(self, hidden: bool) -> Result<Child<R>> {
+        self.set_out(hidden)?.arrive()
+    }
+
+    fn set_out(self, hidden: bool) -> Result<Starting<R>> {
         let Process { entry, arguments, numbers, settings, .. } = self;
         let method = settings.method.unwrap_or_else(start_method);
         if method != StartMethod::Fork {
@@ -194,12 +203,16 @@ impl<R: Encode + Decode + 'static> Process<R> {
             match method {
                 StartMethod::Spawn => {
                     spawn::start(&order(birth).with(arguments)?, &environment, argv0)
+                        .map(Stage::Born)
                 }
-                StartMethod::ForkServer => forkserver::start(&order(birth).with(arguments)?),
+                StartMethod::ForkServer => {
+                    forkserver::ask(order(birth).with(arguments)?).map(Stage::Asked)
+                }
                 StartMethod::Fork => fork::start(Surety::Look, |control| {
                     drop(held.take());
                     bootstrap::run_entry(control, birth, entry, arguments)
-                }),
+                })
+                .map(Stage::Born),
             }
         })
     }
@@ -248,13 +261,26 @@ impl Settings {
     }
 }
 
+/// A process that was started, or asked for.
+pub(crate) struct Starting<R> {
+    stage: Stage,
+    role: Role,
+    held: Option<Held>,
+    result: PhantomData<fn() -> R>,
+}
+
+enum Stage {
+    Born(Born),
+    Asked(forkserver::Asked),
+}
+
 /// What every start has in common: `start` makes the process, with all signals blocked.
 fn begin<R>(
     settings: Settings,
     numbers: Vec<u32>,
     hidden: bool,
-    start: impl FnOnce(Birth, &mut Option<Held>) -> Result<Born>,
-) -> Result<Child<R>> {
+    start: impl FnOnce(Birth, &mut Option<Held>) -> Result<Stage>,
+) -> Result<Starting<R>> {
     exit::look_after()?;
     family::reap_ended();
     let authkey = settings.authkey.clone().map_or_else(authkey::own, Ok)?;
@@ -286,19 +312,31 @@ fn begin<R>(
         fences: settings.fences,
         broken_pipe_kills: None,
     };
-    let mut born = start(Birth { identity, mask, lifeline, surroundings }, &mut held)?;
+    let stage = start(Birth { identity, mask, lifeline, surroundings }, &mut held)?;
     drop(blocked);
-    born.pidfd = stdio::above_if_possible(born.pidfd);
-    let (tether, pipes) = held.map(|held| (held.tether, held.pipes)).unwrap_or_default();
-    let ours = tether.map(|tether| {
-        // Refused (it cannot be), the child does it for itself.
-        let _ = lifeline::tie(&tether.theirs, born.pid);
-        tether.ours
-    });
-    let progress = Arc::new(Progress::new(born, role, ours));
-    family::adopt(progress.clone());
-    log::tell(Level::Debug, || format!("{} started with pid {}", progress.name, progress.pid));
-    Ok(Child::new(progress).with_pipes(pipes))
+    Ok(Starting { stage, role, held, result: PhantomData })
+}
+
+impl<R> Starting<R> {
+    /// Waits until the process is there.
+    pub(crate) fn arrive(self) -> Result<Child<R>> {
+        let Starting { stage, role, held, .. } = self;
+        let mut born = match stage {
+            Stage::Born(born) => born,
+            Stage::Asked(asked) => asked.answer()?,
+        };
+        born.pidfd = stdio::above_if_possible(born.pidfd);
+        let (tether, pipes) = held.map(|held| (held.tether, held.pipes)).unwrap_or_default();
+        let ours = tether.map(|tether| {
+            // Refused (it cannot be), the child does it for itself.
+            let _ = lifeline::tie(&tether.theirs, born.pid);
+            tether.ours
+        });
+        let progress = Arc::new(Progress::new(born, role, ours));
+        family::adopt(progress.clone());
+        log::tell(Level::Debug, || format!("{} started with pid {}", progress.name, progress.pid));
+        Ok(Child::new(progress).with_pipes(pipes))
+    }
 }
 
 /// What the parent holds of the child until that exists. A forked child has to close its copies.
@@ -333,7 +371,9 @@ pub(super) fn fork_closure<R: Encode + Decode + 'static>(
             drop(held.take());
             bootstrap::run_closure(control, birth, f)
         })
-    })
+        .map(Stage::Born)
+    })?
+    .arrive()
 }
 
 impl<R> fmt::Debug for Process<R> {

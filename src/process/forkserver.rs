@@ -109,38 +109,65 @@ pub fn set_forkserver_preload<F: super::Target<(), ()>>(f: F) -> Result<()> {
     Ok(())
 }
 
-/// Has the server fork a child; `payload` is its orders.
-pub(crate) fn start(payload: &Payload) -> Result<Born> {
-    let mut asked = None;
-    match start_once(payload, &mut asked) {
-        // The server died between two starts, or over this one: a new one is asked, once.
-        Err(Error::Disconnected) if retire(&asked)?.is_some() => {
-            log::tell(Level::Warning, || "the forkserver died: another is started".into());
-            match start_once(payload, &mut asked) {
-                Err(Error::Disconnected) => Err(why_it_died(retire(&asked)?)),
-                answer => answer,
-            }
-        }
-        answer => answer,
+/// A child that the server was asked for.
+pub(crate) struct Asked {
+    orders: Payload,
+    /// The server, if one could be started.
+    server: Option<Arc<Progress>>,
+    /// Where the answer comes; none if the server was gone.
+    control: Option<Control>,
+}
+
+/// Asks the server for a child with these `orders`, and does not wait until it is there.
+pub(crate) fn ask(orders: Payload) -> Result<Asked> {
+    let mut server = None;
+    match request(&orders, &mut server) {
+        Ok(control) => Ok(Asked { orders, server, control: Some(control) }),
+        Err(Error::Disconnected) => Ok(Asked { orders, server, control: None }),
+        Err(error) => Err(error),
     }
 }
 
-/// Asks the server that `asked` is set to.
-fn start_once(payload: &Payload, asked: &mut Option<Arc<Progress>>) -> Result<Born> {
+impl Asked {
+    /// Waits until the child is there.
+    pub(crate) fn answer(self) -> Result<Born> {
+        let Asked { orders, server, control } = self;
+        let answered = match (control, server.clone()) {
+            (Some(control), Some(server)) => answer(control, server),
+            _ => Err(Error::Disconnected),
+        };
+        match answered {
+            // The server died between two starts, or over this one: a new one is asked, once.
+            Err(Error::Disconnected) if retire(&server)?.is_some() => {
+                log::tell(Level::Warning, || "the forkserver died: another is started".into());
+                let mut asked = None;
+                match start_once(&orders, &mut asked) {
+                    Err(Error::Disconnected) => Err(why_it_died(retire(&asked)?)),
+                    answer => answer,
+                }
+            }
+            answer => answer,
+        }
+    }
+}
+
+fn start_once(orders: &Payload, asked: &mut Option<Arc<Progress>>) -> Result<Born> {
+    let control = request(orders, asked)?;
+    asked.clone().map_or(Err(Error::Disconnected), |server| answer(control, server))
+}
+
+/// Asks the server that `asked` is set to; the answer comes from what this gives.
+fn request(orders: &Payload, asked: &mut Option<Arc<Progress>>) -> Result<Control> {
     let (control, theirs) = Control::pair()?;
-    control.send(Kind::Start, payload, false)?;
+    control.send(Kind::Start, orders, false)?;
     let request = Payload { bytes: Vec::new(), fds: vec![theirs.into_fd()] };
     let mut server = server();
     let running = running(&mut server)?;
-    let progress = running.child.progress().clone();
-    *asked = Some(progress.clone());
-    let sent = running.requests.send(Kind::Fork, &request, true);
-    drop(server);
-    sent?;
+    *asked = Some(running.child.progress().clone());
+    running.requests.send(Kind::Fork, &request, true)?;
     // Only the server and the child have the other end now: if both are gone, so is the answer. And
     // the number is free for the pidfd that comes.
-    drop(request);
-    answer(control, progress)
+    Ok(control)
 }
 
 /// Forgets the server that was `asked`, if it is dead or dying; gives it if nobody has forgotten it

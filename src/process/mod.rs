@@ -22,6 +22,7 @@ pub(crate) mod target;
 pub use authkey::AuthKey;
 pub use bootstrap::init;
 pub use builder::Process;
+pub(crate) use builder::Starting;
 pub use child::Child;
 pub use cpus::{available_cpus, cpu_count};
 pub use exit::{at_exit, exit};

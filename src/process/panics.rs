@@ -3,14 +3,23 @@
 use super::family;
 use crate::{Error, Result};
 use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 thread_local! {
-    /// Where and what the last panic of this thread was: the hook knows, the catcher does not.
-    static LAST: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
+    /// What the last panic of this thread was: the hook knows, the catcher does not.
+    static LAST: RefCell<Option<Noted>> = const { RefCell::new(None) };
+}
+
+/// What the hook knows of a panic.
+#[derive(Default)]
+struct Noted {
+    message: String,
+    location: String,
+    backtrace: String,
 }
 
 /// Whether a caught panic is also told on stderr.
@@ -47,13 +56,25 @@ pub(crate) fn remember(report: Report) {
 }
 
 fn note(info: &PanicHookInfo<'_>) {
-    let place = info.location().map(ToString::to_string).unwrap_or_default();
-    LAST.with(|last| last.replace(Some((text(info.payload()), place))));
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
+    let backtrace = Backtrace::capture();
+    let backtrace = match backtrace.status() {
+        BacktraceStatus::Captured => backtrace.to_string(),
+        _ => String::new(),
+    };
+    let noted = Noted { message: text(info.payload()), location, backtrace };
+    LAST.with(|last| last.replace(Some(noted)));
 }
 
 fn last() -> Error {
-    let (message, location) = LAST.with(RefCell::take).unwrap_or_default();
-    Error::Panicked { message, location }
+    LAST.with(RefCell::take).unwrap_or_default().into()
+}
+
+impl From<Noted> for Error {
+    fn from(noted: Noted) -> Error {
+        let Noted { message, location, backtrace } = noted;
+        Error::Panicked { message, location, backtrace }
+    }
 }
 
 fn text(payload: &(dyn Any + Send)) -> String {
@@ -69,9 +90,9 @@ fn text(payload: &(dyn Any + Send)) -> String {
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         let noted = LAST.with(RefCell::take);
-        let (message, location) = noted.unwrap_or_else(|| (text(&*payload), String::new()));
+        let noted = noted.unwrap_or_else(|| Noted { message: text(&*payload), ..Noted::default() });
         // The value may panic once more when it is dropped.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-        Error::Panicked { message, location }
+        noted.into()
     })
 }

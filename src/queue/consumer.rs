@@ -12,7 +12,7 @@ use crate::sys;
 use crate::sys::time::{Deadline, monotonic};
 use crate::{Error, Result};
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 /// How long a ring must have been empty before the consumer that waits gives its memory back.
@@ -130,16 +130,23 @@ impl Inner {
         deadline: Deadline,
         claim: impl FnOnce(u64),
     ) -> Result<u64> {
+        let mut woken = false;
         loop {
-            if self.len()? > 0 {
-                let turn = self.consumers_turn(deadline)?;
-                self.settle_consumer(&turn);
-                let head = self.state().head.read();
-                if let Some(tail) = self.look_for_item(head)? {
-                    return self.take(head, tail, message, claim);
+            let turn = self.consumers_turn(deadline)?;
+            self.settle_consumer(&turn);
+            let head = self.state().head.read();
+            if let Some(tail) = self.look_for_item(head)? {
+                let number = self.take(head, tail, message, claim)?;
+                drop(turn);
+                // Nobody else was woken while this one was on its way.
+                if woken && self.len().is_ok_and(|len| len > 0) {
+                    self.wake_in_crowd();
                 }
+                return Ok(number);
             }
+            drop(turn);
             self.sleep_in_crowd(deadline)?;
+            woken = true;
         }
     }
 
@@ -246,13 +253,13 @@ impl Inner {
         if deadline.has_passed() && nothing()? {
             return Err(self.nothing());
         }
-        // Counted before the tail is armed, so that whoever finds it armed wakes enough.
-        let sleepers = &state.items.sleepers;
-        sleepers.fetch_add(1, Ordering::SeqCst);
-        if state.tail.arm(true, |tail| tail.items <= head.items)?.is_none() {
+        state.items.sleepers.fetch_add(1, Ordering::SeqCst);
+        // Pairs with the one in `wake_in_crowd`: whoever does not count this sleeper has published what it
+        // sees, or closed the ring, which is looked at first: nothing is put after that.
+        fence(Ordering::SeqCst);
+        let closed = state.is_closed();
+        if closed || !nothing()? {
             self.leave_crowd();
-            // Closed is looked at first: nothing is put after that.
-            let closed = state.is_closed();
             return if closed && nothing()? { Err(Error::Closed) } else { Ok(()) };
         }
         while !self.take_token() {
@@ -262,12 +269,13 @@ impl Inner {
                 break;
             }
         }
+        // Likewise: who saw the token wakes nobody else for what he had published by then.
+        fence(Ordering::SeqCst);
         Ok(())
     }
 
     /// Leaves without having been woken. Counted out first: a token that is there may be another sleeper's,
-    /// who would sleep on beside a tail that is not armed any more. Only where nobody is counted was it this
-    /// one's.
+    /// who would sleep on beside a message. Only where nobody is counted was it this one's.
     fn leave_crowd(&self) {
         if self.count_out() == 0 {
             self.take_token();

@@ -11,6 +11,7 @@ use crate::region::RawLockGuard;
 use crate::sys;
 use crate::sys::time::Deadline;
 use crate::{Error, Result};
+use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -426,11 +427,33 @@ impl Inner {
     /// Publishes the tail behind one more message, or several.
     #[inline]
     fn publish_tail(&self, tail: Mark, next: Mark) -> Result<()> {
-        let outcome = self.state().tail.publish(next, true, |word| self.wake_consumer(word));
+        let outcome = if self.crowd || self.tended {
+            self.publish_and_ring(next)
+        } else {
+            let ring = |word| self.ring_for_items(word).map(|()| false);
+            self.state().tail.publish(next, true, ring)
+        };
         if outcome.is_err() && next.segment != tail.segment {
             self.store.give_back(self.segment(next.segment).1)?;
         }
         outcome
+    }
+
+    /// Publishes the tail first and rings then: somebody looks after whoever is killed in between.
+    #[inline]
+    fn publish_and_ring(&self, next: Mark) -> Result<()> {
+        let armed = Cell::new(None);
+        self.state().tail.publish(next, true, |word| {
+            armed.set(Some(word));
+            Ok(false)
+        })?;
+        if self.crowd {
+            self.wake_in_crowd();
+        } else if let Some(word) = armed.get() {
+            // The message is in, whatever becomes of the ringing; a bell that is open refuses nothing.
+            let _ = self.ring_for_items(word);
+        }
+        Ok(())
     }
 
     /// Sleeps until the head reaches `wanted`, the ring is closed, or the deadline passes; the caller,

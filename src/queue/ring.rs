@@ -24,7 +24,7 @@ use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Encoder, Error, Result};
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -37,7 +37,8 @@ pub(crate) struct Options {
     pub(crate) max_bytes: u64,
     /// Consumers do not keep the turn while they sleep, which spares handing it over at every wake-up.
     /// Then a consumer that is killed when it was just woken takes its wake-up with it: somebody has
-    /// to watch the consumers and call [`Ring::nudge`] when one dies.
+    /// to watch the consumers and call [`Ring::nudge`] when one dies. And who puts wakes them after it has
+    /// published: all who put are one process, without which there is nothing to do for the consumers.
     pub(crate) crowd: bool,
 }
 
@@ -63,12 +64,27 @@ pub(super) struct Inner {
     pub(super) side: Side,
     pub(super) maxsize: u64,
     pub(super) crowd: bool,
+    /// Who takes hears of the death of anybody who puts, and looks again then: so who puts publishes first
+    /// and rings then, which spares the sleeper a look that is too early.
+    pub(super) tended: bool,
 }
 
 impl Ring {
     /// # Errors
     /// * [`Error::Os`]: the system refused memory (ENOMEM, ENOSPC) or descriptors (EMFILE).
     pub(crate) fn new(options: Options) -> Result<Ring> {
+        Ring::make(options, false)
+    }
+
+    /// A ring for a consumer that watches all who put, and looks for messages whenever one of them dies.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn tended(max_bytes: u64) -> Result<Ring> {
+        Ring::make(Options { maxsize: 0, max_bytes, crowd: false }, true)
+    }
+
+    fn make(options: Options, tended: bool) -> Result<Ring> {
         let Options { maxsize, max_bytes, crowd } = options;
         let bell = |nonblocking| sys::fd::eventfd(nonblocking).map_err(Error::os("eventfd"));
         let inner = Inner {
@@ -81,7 +97,9 @@ impl Ring {
             side: Side::new()?,
             maxsize,
             crowd,
+            tended,
         };
+        inner.state().fixed.tended.store(u32::from(tended), Ordering::Relaxed);
         Ok(Ring { inner: Arc::new(inner) })
     }
 
@@ -275,13 +293,15 @@ impl Ring {
         Ok(armed || state.tail.arm(true, |tail| tail.items <= head.items)?.is_some())
     }
 
-    /// Wakes up to `count` of a crowd for a look, in place of one that was killed.
-    pub(crate) fn nudge(&self, count: u32) -> Result<()> {
+    /// Wakes one of a crowd for a look, in place of one that was killed.
+    pub(crate) fn nudge(&self) -> Result<()> {
+        self.inner.add_tokens(1, 1)
+    }
+
+    /// Whether there is something to take, and one of a crowd was woken for it who has not come yet.
+    pub(crate) fn is_awaiting_somebody(&self) -> Result<bool> {
         let tokens = &self.inner.state().items.tokens;
-        (0..count).try_for_each(|_| {
-            sys::futex::wake_op(tokens, sys::futex::Op::Add, 1, 1).map_err(Error::os("futex"))?;
-            Ok(())
-        })
+        Ok(tokens.load(Ordering::Relaxed) > 0 && self.inner.len()? > 0)
     }
 }
 
@@ -301,28 +321,49 @@ impl Inner {
         sys::fd::ring(self.items_bells[word.bell()].as_fd()).map_err(Error::os("write"))
     }
 
-    /// Rings for a consumer, and says whether there may be more of them asleep.
-    #[cold]
-    pub(super) fn wake_consumer(&self, word: Word) -> Result<bool> {
-        if !self.crowd {
-            return self.ring_for_items(word).map(|()| false);
-        }
-        // The token first: killed between the two, the sleeper is counted once too often.
+    /// Wakes one of a crowd, if any sleeps, after something was published.
+    ///
+    /// Not while another is on its way who was woken before: he finds all that was published until he
+    /// took his token, and wakes the next if it is more than he takes. So no more are woken than there is
+    /// work for, and none is as long as those that are awake do it all.
+    #[inline]
+    pub(super) fn wake_in_crowd(&self) {
         let items = &self.state().items;
-        sys::futex::wake_op(&items.tokens, sys::futex::Op::Add, 1, 1)
-            .map_err(Error::os("futex"))?;
-        Ok(self.count_out() > 1)
+        // Pairs with the fences in `sleep_in_crowd`: who counted himself in, or took a token, before the
+        // looks here sees what was published; of the others these looks tell.
+        fence(Ordering::SeqCst);
+        if items.tokens.load(Ordering::Relaxed) == 0 && items.sleepers.load(Ordering::Relaxed) > 0 {
+            self.wake_one_in_crowd();
+        }
+    }
+
+    #[cold]
+    fn wake_one_in_crowd(&self) {
+        // The token first: killed between the two, the sleeper is counted once too often. A futex that
+        // is mapped and aligned refuses nothing.
+        let _ = self.add_tokens(1, 1);
+        self.count_out();
+    }
+
+    /// Adds wake-ups, and wakes so many sleepers for them.
+    fn add_tokens(&self, tokens: u32, sleepers: i32) -> Result<()> {
+        let (word, op) = (&self.state().items.tokens, sys::futex::Op::Add);
+        sys::futex::wake_op(word, op, tokens as i32, sleepers).map_err(Error::os("futex"))?;
+        Ok(())
     }
 
     /// Closes the tail, which is what closes the ring.
     pub(super) fn close_tail(&self) -> Result<()> {
-        // More than a word that was scribbled over may ask for.
-        const CROWD: u32 = 4096;
-        self.state().tail.close(|word| {
-            let sleepers = &self.state().items.sleepers;
-            let more = if self.crowd { sleepers.load(Ordering::SeqCst).min(CROWD) } else { 1 };
-            (0..more).try_for_each(|_| self.wake_consumer(word).map(drop))
-        })
+        /// What one call can add.
+        const MOST: u32 = 2047;
+        if !self.crowd {
+            return self.state().tail.close(|word| self.ring_for_items(word));
+        }
+        self.state().tail.close(|_| Ok(()))?;
+        // As in `wake_in_crowd`.
+        fence(Ordering::SeqCst);
+        let sleepers = self.state().items.sleepers.load(Ordering::Relaxed);
+        self.add_tokens(sleepers.min(MOST), i32::MAX)
     }
 
     /// Whether the last process at the other end is gone, where there is such a thing as ends.
@@ -436,12 +477,23 @@ impl Decode for Ring {
         let store = Store::over(Decode::decode(decoder)?)?;
         let maxsize = store.state().fixed.maxsize.load(Ordering::Relaxed);
         let crowd = store.state().fixed.crowd.load(Ordering::Relaxed) != 0;
+        let tended = store.state().fixed.tended.load(Ordering::Relaxed) != 0;
         let items_bells = [decoder.fd()?, decoder.fd()?];
         let (watch, space_bell) = (OnceLock::new(), decoder.fd()?);
         let side = Side::adopt(decoder.fd()?)?;
         let (writers, readers) = (None, None);
-        let inner =
-            Inner { store, items_bells, watch, space_bell, writers, readers, side, maxsize, crowd };
+        let inner = Inner {
+            store,
+            items_bells,
+            watch,
+            space_bell,
+            writers,
+            readers,
+            side,
+            maxsize,
+            crowd,
+            tended,
+        };
         Ok(Ring { inner: Arc::new(inner) })
     }
 }

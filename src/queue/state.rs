@@ -36,6 +36,8 @@ crate::shared! {
         pub(super) crowd: AtomicU32,
         /// 1 once somebody polls the bells, which then fall silent when the ring is found empty.
         pub(super) watched: AtomicU32,
+        /// 1 if who puts publishes first and rings then.
+        pub(super) tended: AtomicU32,
     }
 
     /// The producers' side.
@@ -94,6 +96,7 @@ impl State {
                 maxsize: AtomicU64::new(maxsize),
                 crowd: AtomicU32::new(crowd as u32),
                 watched: AtomicU32::new(0),
+                tended: AtomicU32::new(0),
             },
             producer: Producer {
                 turn: RawLock::new(),

@@ -180,7 +180,11 @@ fn errors_of_the_crate_survive_so_that_a_task_may_return_its_result() {
         Error::MessageTooLong { len: 9, max: 8 },
         Error::Decode { reason: "why".into() },
         Error::NotStarted { status },
-        Error::Panicked { message: "oh".to_string(), location: "a.rs:1:2".to_string() },
+        Error::Panicked {
+            message: "oh".to_string(),
+            location: "a.rs:1:2".to_string(),
+            backtrace: "0: main".to_string(),
+        },
         Error::WorkerDied { pid: 42, status: ExitStatus::Exited(3) },
         Error::Taken,
         Error::ItemsLost { items: 3 },

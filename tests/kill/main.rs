@@ -7,7 +7,7 @@
 //! speaks the part of libtest's language that cargo and its users do.
 //!
 //! `MULTIPROC_KILL=full` steps by single instructions everywhere (a number is taken for the stride),
-//! `MULTIPROC_KILLS=N` is the length of a storm, `MULTIPROC_SEED=N` repeats a storm's choices.
+//! `MULTIPROC_KILLS=N` is the length of a storm, `MULTIPROC_TASKS=N` the least number of a pool's tasks in it, `MULTIPROC_SEED=N` repeats a storm's choices.
 
 mod barrier;
 mod channel;

@@ -156,8 +156,9 @@ pub(crate) fn a_task_is_tried_again_from_each_instruction_of_it() {
 
 pub(crate) fn a_storm_loses_and_repeats_no_task() {
     in_child_within(PATIENCE, || {
-        let kills = std::env::var("MULTIPROC_KILLS").ok().and_then(|kills| kills.parse().ok());
-        let wanted: u64 = kills.unwrap_or(1000);
+        let asked = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
+        let wanted: u64 = asked("MULTIPROC_KILLS").unwrap_or(1000);
+        let tasks: u64 = asked("MULTIPROC_TASKS").unwrap_or(0);
         let pool = pool(4, u32::MAX);
         let mut chance = os::own_pid() as u64;
         let mut below = move |limit: u64| {
@@ -167,14 +168,16 @@ pub(crate) fn a_storm_loses_and_repeats_no_task() {
         let (mut kills, mut next) = (0, Instant::now());
         let mut seen: Vec<u8> = Vec::new();
         let mut results = pool.imap_unordered(square, 0..);
-        while kills < wanted {
+        while kills < wanted || (seen.len() as u64) < tasks {
             let root = (results.next().unwrap().unwrap() as f64).sqrt() as usize;
             seen.resize(seen.len().max(root + 1), 0);
             seen[root] += 1;
-            if Instant::now() > next {
-                let workers = pool.snapshot().workers;
-                let victim = below(workers.len().max(1) as u64) as usize;
-                kills += u64::from(workers.get(victim).is_some_and(|w| pool.kill_worker(w.pid)));
+            if kills < wanted && Instant::now() > next {
+                let look = pool.snapshot();
+                let victim = below(look.workers.len().max(1) as u64) as usize;
+                look.workers.get(victim).map(|worker| pool.kill_worker(worker.pid));
+                // Some were dead already: those that had to be replaced count.
+                kills = look.counters.replaced;
                 next = Instant::now() + Duration::from_micros(below(4000));
             }
         }

@@ -101,7 +101,7 @@ fn a_panic_comes_back_with_its_message_and_place_and_the_server_goes_on() {
     let manager = Manager::start().unwrap();
     let counter = manager.create(Counter::new, (7,)).unwrap();
     match counter.panic() {
-        Err(Error::Panicked { message, location }) => {
+        Err(Error::Panicked { message, location, .. }) => {
             assert_eq!(message, "on purpose 7");
             assert!(location.contains("own_types.rs"), "{location}");
         }

@@ -2,27 +2,18 @@
 
 use super::support::os;
 use super::{
-    FOR_EVER, accounted, builder, everywhere, method_of, pool, put_all, square, stay, turn,
+    Chance, builder, busy, everywhere, kill_any, method_of, pool, put_all, square, stay, turn,
     wait_for,
 };
-use multiproc::{Error, ExitStatus, Pool, Process, Queue, StartMethod};
+use multiproc::{
+    Decode, Decoder, Encode, Encoder, Error, ExitStatus, Pool, Process, Queue, Result, StartMethod,
+};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 const SIGKILL: i32 = libc::SIGKILL;
-
-/// A generator of numbers that repeats itself from the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) as usize % limit
-    }
-}
 
 #[test]
 fn a_task_is_told_how_its_worker_died_and_no_other_is_concerned() {
@@ -114,6 +105,65 @@ fn all_workers_killed_at_once_lose_only_what_they_ran() {
     });
 }
 
+/// What ends the process that reads or writes it, if that is a worker.
+#[derive(Debug, PartialEq)]
+struct Trap(u32);
+
+impl Trap {
+    fn spring(&self, fatal: u32) {
+        if self.0 != fatal || multiproc::parent_process().is_none() {
+            return;
+        }
+        match fatal % 3 {
+            0 => std::process::abort(),
+            1 => multiproc::exit(3),
+            _ => panic!("a trap"),
+        }
+    }
+}
+
+impl Encode for Trap {
+    fn encode(&self, encoder: &mut Encoder<'_>) {
+        (0..3).for_each(|fatal| self.spring(fatal));
+        self.0.encode(encoder);
+    }
+}
+
+impl Decode for Trap {
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Trap> {
+        let trap = Trap(u32::decode(decoder)?);
+        (3..6).for_each(|fatal| trap.spring(fatal));
+        Ok(trap)
+    }
+}
+
+#[test]
+fn arguments_and_results_that_end_the_worker_on_their_way_lose_their_task_alone() {
+    everywhere(|method| {
+        let pool = pool(method, 2);
+        let give = |n: u32| pool.apply(Trap, (n,)).map(|_| ());
+        let take = |n: u32| pool.apply(drop::<Trap>, (Trap(n),));
+        let outcomes = [give(0), give(1), give(2), take(3), take(4), take(5)];
+        for (n, outcome) in outcomes.into_iter().enumerate() {
+            match outcome {
+                Err(Error::WorkerDied { status: ExitStatus::Killed(libc::SIGABRT), .. }) => {
+                    assert_eq!(n % 3, 0);
+                }
+                Err(Error::WorkerDied { status: ExitStatus::Exited(3), .. }) => {
+                    assert_eq!(n % 3, 1);
+                }
+                Err(Error::Panicked { message, .. }) => {
+                    assert_eq!((n % 3, &message[..]), (2, "a trap"));
+                }
+                other => panic!("{n}: {other:?}"),
+            }
+        }
+        assert_eq!(pool.apply(|trap: Trap| trap, (Trap(7),)).unwrap(), Trap(7));
+        let counters = pool.snapshot().counters;
+        assert_eq!((counters.died, counters.failed, counters.done), (4, 2, 1));
+    });
+}
+
 /// Dies of it as long as there is something in `fates`.
 fn die_by(fates: Queue<u32>) -> u32 {
     if fates.try_get().is_ok() {
@@ -131,7 +181,7 @@ fn a_task_is_tried_again_as_often_as_was_asked_for() {
         assert_eq!(pool.apply(die_by, (fates.clone(),)).unwrap(), 7);
         put_all(&fates, &[0; 4]);
         let poison = pool.apply(die_by, (fates.clone(),));
-        assert!(matches!(poison, Err(Error::WorkerDied { .. })), "{poison:?}");
+        assert!(matches!(poison, Err(Error::Poison { deaths: 4, .. })), "{poison:?}");
         assert_eq!(pool.apply(die_by, (fates,)).unwrap(), 7);
         let counters = pool.snapshot().counters;
         assert_eq!((counters.retried, counters.died, counters.done), (6, 1, 2));
@@ -191,69 +241,6 @@ fn under_a_storm_of_kills_every_task_comes_back_once() {
     });
 }
 
-fn kill_any(pool: &Pool, chance: &mut Chance) -> bool {
-    let workers = pool.snapshot().workers;
-    !workers.is_empty() && pool.kill_worker(workers[chance.below(workers.len())].pid)
-}
-
-/// Says so when it goes, also by a panic.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, SeqCst);
-    }
-}
-
-fn busy(n: u64) -> u64 {
-    let end = Instant::now() + Duration::from_micros(n % 300);
-    while Instant::now() < end {}
-    n
-}
-
-#[test]
-fn under_a_storm_without_retries_every_task_ends_in_one_way() {
-    let _turn = turn();
-    const TASKS: u64 = 4000;
-    let pool = Pool::builder()
-        .processes(3)
-        .max_tasks_per_child(50)
-        .task_timeout(Duration::from_millis(5))
-        .build()
-        .unwrap();
-    let over = AtomicBool::new(false);
-    let (mut done, mut died, mut timed_out) = (0, 0, 0);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut chance = Chance(1);
-            while !over.load(SeqCst) {
-                kill_any(&pool, &mut chance);
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        });
-        let _over = Over(&over);
-        let task = |n: u64| {
-            if n % 100 == 99 {
-                std::thread::sleep(FOR_EVER);
-            }
-            busy(n)
-        };
-        for result in pool.imap_unordered(task, 0..TASKS) {
-            match result {
-                Ok(_) => done += 1,
-                Err(Error::WorkerDied { .. }) => died += 1,
-                Err(Error::TaskTimeout) => timed_out += 1,
-                Err(error) => panic!("{error:?}"),
-            }
-        }
-    });
-    let counters = pool.snapshot().counters;
-    println!("{counters:?}");
-    assert_eq!((done, died, timed_out), (counters.done, counters.died, counters.timed_out));
-    assert_eq!(accounted(&pool), (TASKS, TASKS));
-    assert!(timed_out > 0);
-}
-
 #[test]
 fn workers_die_with_a_parent_that_is_killed() {
     everywhere(|method| {
@@ -305,6 +292,59 @@ fn survive_the_forkserver() {
 }
 
 #[test]
+fn two_idle_workers_are_killed_and_apply_gives_its_result() {
+    everywhere(|method| {
+        let pool = pool(method, 2);
+        pool.map(square, 0..10).unwrap();
+        for worker in pool.snapshot().workers {
+            os::signal(worker.pid as os::Pid, SIGKILL);
+        }
+        assert_eq!(pool.apply(square, (12,)).unwrap(), 144);
+    });
+}
+
+#[test]
+fn a_pool_can_be_terminated_after_an_idle_worker_was_killed() {
+    everywhere(|method| {
+        let pool = pool(method, 2);
+        pool.map(square, 0..10).unwrap();
+        os::signal(pool.snapshot().workers[1].pid as os::Pid, SIGKILL);
+        pool.terminate();
+        pool.join().unwrap();
+        assert!(pool.snapshot().workers.is_empty());
+    });
+}
+
+#[test]
+fn a_closed_pool_ends_although_its_idle_workers_are_killed() {
+    everywhere(|method| {
+        let pool = pool(method, 3);
+        pool.map(square, 0..10).unwrap();
+        for worker in pool.snapshot().workers {
+            os::signal(worker.pid as os::Pid, SIGKILL);
+        }
+        pool.close();
+        pool.join().unwrap();
+    });
+}
+
+#[test]
+fn tasks_do_not_wait_for_an_idle_worker_that_is_stopped() {
+    let _turn = turn();
+    let pool = Pool::new(3).unwrap();
+    pool.map(square, 0..100).unwrap();
+    // The two that have slept longest are the first to be woken.
+    let workers: Vec<os::Pid> = pool.snapshot().workers.iter().map(|w| w.pid as os::Pid).collect();
+    workers.iter().for_each(|&pid| os::wait_until_asleep(pid));
+    workers[..2].iter().for_each(|&pid| os::signal(pid, libc::SIGSTOP));
+    for n in 0..5 {
+        assert_eq!(pool.apply(square, (n,)).unwrap(), n * n);
+    }
+    workers[..2].iter().for_each(|&pid| os::signal(pid, libc::SIGCONT));
+    assert_eq!(pool.map(square, 0..100).unwrap().len(), 100);
+}
+
+#[test]
 fn a_stopped_worker_holds_nobody_else_up() {
     let _turn = turn();
     let pool = Pool::new(2).unwrap();
@@ -316,4 +356,32 @@ fn a_stopped_worker_holds_nobody_else_up() {
     os::signal(pid, libc::SIGCONT);
     gate.put(&3).unwrap();
     assert_eq!(stopped.get().unwrap(), 3);
+}
+
+#[test]
+fn tasks_go_on_while_the_parent_is_stopped_and_it_finds_their_results() {
+    everywhere(|method| {
+        let (at, ran) = (Queue::<u32>::new().unwrap(), Queue::<u32>::new().unwrap());
+        let arguments = (method.to_string(), at.clone(), ran.clone());
+        let parent = Process::new(hand_in_a_hundred, arguments);
+        let parent = parent.start_method(StartMethod::Spawn).start().unwrap();
+        assert_eq!(at.get().unwrap(), parent.pid());
+        os::signal(parent.pid() as os::Pid, libc::SIGSTOP);
+        for _ in 0..100 {
+            ran.get().unwrap();
+        }
+        os::signal(parent.pid() as os::Pid, libc::SIGCONT);
+        assert_eq!(parent.join().unwrap(), (0..100).sum());
+    });
+}
+
+fn hand_in_a_hundred(method: String, at: Queue<u32>, ran: Queue<u32>) -> u32 {
+    fn note(n: u32, ran: Queue<u32>) -> u32 {
+        ran.put(&n).unwrap();
+        n
+    }
+    let pool = pool(method_of(&method), 2);
+    let all = pool.starmap_async(note, (0..100).map(|n| (n, ran.clone()))).unwrap();
+    at.put(&std::process::id()).unwrap();
+    all.get().unwrap().iter().sum()
 }

@@ -2,7 +2,9 @@
 
 use super::support::{in_child, os};
 use super::{FOR_EVER, accounted, everywhere, pool, put_all, square, turn, wait_for};
-use multiproc::{Connection, Encode, Encoder, Error, Lock, Pool, Queue, StartMethod, pipe};
+use multiproc::{
+    AsyncResult, Connection, Encode, Encoder, Error, Lock, Pool, Process, Queue, StartMethod, pipe,
+};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -83,7 +85,7 @@ fn a_thousand_tasks_may_give_nothing_each() {
 fn a_panic_is_that_tasks_error_with_its_message_and_place() {
     everywhere(|method| {
         let pool = pool(method, 2);
-        let Err(Error::Panicked { message, location }) = pool.apply(fail_at_seven, (7,)) else {
+        let Err(Error::Panicked { message, location, .. }) = pool.apply(fail_at_seven, (7,)) else {
             panic!("no panic")
         };
         assert!(message.contains("seven"), "{message}");
@@ -100,6 +102,54 @@ fn a_panic_is_that_tasks_error_with_its_message_and_place() {
         assert_eq!(pool.map(fail_at_seven, 0..7).unwrap().len(), 7);
         assert!(pool.snapshot().counters.replaced == 0, "no worker is lost by a panic");
     });
+}
+
+#[test]
+fn a_panic_carries_its_backtrace_if_the_environment_asks_for_one() {
+    let _turn = turn();
+    fn backtrace_of_a_panic() -> String {
+        match Pool::new(1).unwrap().apply(fail_at_seven, (7,)) {
+            Err(Error::Panicked { backtrace, .. }) => backtrace,
+            other => panic!("{other:?}"),
+        }
+    }
+    for (asked, value) in [(true, "1"), (false, "0")] {
+        let program = Process::new(backtrace_of_a_panic, ()).start_method(StartMethod::Spawn);
+        let program = program.env("RUST_BACKTRACE", value).start().unwrap();
+        let backtrace = program.join().unwrap();
+        assert_eq!(backtrace.contains("fail_at_seven"), asked, "{backtrace}");
+        assert_eq!(backtrace.is_empty(), !asked);
+    }
+}
+
+#[test]
+fn an_error_that_cannot_be_rebuilt_is_another_error_and_harms_nobody_else() {
+    let _turn = turn();
+    let pool = Pool::new(1).unwrap();
+    let fail = |n: u32| -> Result<u32, Shy> { Err(Shy(n)) };
+    assert_eq!(pool.apply(fail, (5,)).unwrap(), Err(Shy(5)));
+    // The first cannot be encoded, the second not be decoded.
+    assert!(pool.apply(fail, (0,)).is_err());
+    assert!(matches!(pool.apply(fail, (666,)), Err(Error::Panicked { .. })));
+    assert!(pool.map(fail, [5, 0, 666]).is_err());
+    assert_eq!(pool.apply(square, (6,)).unwrap(), 36);
+}
+
+#[test]
+fn every_form_takes_chunks_of_a_given_size() {
+    let _turn = turn();
+    let pool = Pool::new(2).unwrap();
+    let pids = |pairs: Vec<(u64, u32)>| {
+        assert!(pairs.iter().enumerate().all(|(n, &(item, _))| n as u64 == item));
+        pairs.chunks(5).all(|chunk| chunk.iter().all(|&(_, pid)| pid == chunk[0].1))
+    };
+    let note = |n: u64| (n, std::process::id());
+    assert!(pids(pool.map_chunks(note, 0..20, 5).unwrap()));
+    assert!(pids(pool.map_async_chunks(note, 0..20, 5).unwrap().get().unwrap()));
+    let (tuples, note) = (|| (0..20).map(|n| (n, ())), |n: u64, ()| (n, std::process::id()));
+    assert!(pids(pool.starmap_chunks(note, tuples(), 5).unwrap()));
+    assert!(pids(pool.starmap_async_chunks(note, tuples(), 5).unwrap().get().unwrap()));
+    assert_eq!(pool.snapshot().counters.submitted, 16);
 }
 
 #[test]
@@ -327,6 +377,29 @@ fn get_returns_a_timeout_error_and_the_result_later() {
         assert!(result.wait_timeout(short).unwrap());
         assert_eq!(result.get().unwrap(), 5);
     });
+}
+
+#[test]
+fn one_of_several_results_can_be_waited_for() {
+    everywhere(|method| {
+        let pool = pool(method, 2);
+        let (at, gate) = (Queue::new().unwrap(), Queue::new().unwrap());
+        let held = pool.apply_async(wait_for, (at, gate.clone())).unwrap();
+        let quick = pool.apply_async(|| 3u32, ()).unwrap();
+        let mut open = vec![held, quick];
+        assert_eq!(AsyncResult::wait_any(&open).unwrap(), 1);
+        assert_eq!(open.pop().unwrap().get().unwrap(), 3);
+        let soon = Duration::from_millis(20);
+        assert_eq!(AsyncResult::wait_any_timeout(&open, soon).unwrap(), None);
+        put_all(&gate, &[9]);
+        assert_eq!(AsyncResult::wait_any(&open).unwrap(), 0);
+        let other = super::pool(method, 1);
+        open.push(other.apply_async(|| 1u32, ()).unwrap());
+        let mixed = AsyncResult::wait_any(&open);
+        assert!(matches!(mixed, Err(Error::InvalidArgument { .. })), "{mixed:?}");
+    });
+    let none: &[AsyncResult<u32>] = &[];
+    assert!(matches!(AsyncResult::wait_any(none), Err(Error::InvalidArgument { .. })));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::support::os;
 use super::{
     FOR_EVER, accounted, builder, everywhere, pool, put_all, square, stay, turn, wait_for,
 };
-use multiproc::{Error, Pool, Queue};
+use multiproc::{Error, ExitStatus, Pool, Queue};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -106,6 +106,22 @@ fn the_hard_limit_follows_the_soft_one() {
 }
 
 #[test]
+fn a_worker_cannot_have_more_memory_than_its_limit() {
+    everywhere(|method| {
+        const LIMIT: u64 = 4 << 30;
+        let pool = builder(method, 1).memory_limit(LIMIT).build().unwrap();
+        let fits = |bytes: u64| Vec::<u8>::new().try_reserve_exact(bytes as usize).is_ok();
+        assert!(pool.apply(fits, (1 << 20,)).unwrap());
+        assert!(!pool.apply(fits, (LIMIT,)).unwrap());
+        let greedy = pool.apply(|| Vec::<u8>::with_capacity(LIMIT as usize), ());
+        let Err(Error::WorkerDied { status, .. }) = greedy else { panic!("{greedy:?}") };
+        assert_eq!(status, ExitStatus::Killed(libc::SIGABRT));
+        // The next one has the same limit.
+        assert!(!pool.apply(fits, (LIMIT,)).unwrap());
+    });
+}
+
+#[test]
 fn a_task_in_line_can_be_cancelled_and_a_running_one_killed() {
     everywhere(|method| {
         let pool = pool(method, 1);
@@ -137,6 +153,63 @@ fn a_task_in_line_can_be_cancelled_and_a_running_one_killed() {
         let counters = pool.snapshot().counters;
         assert_eq!((counters.cancelled, counters.died), (6, 0));
         assert_eq!(accounted(&pool).0, accounted(&pool).1);
+    });
+}
+
+#[test]
+fn a_running_task_that_is_cancelled_may_end_well_or_is_made_to() {
+    let _turn = turn();
+    fn finish_on_sigterm(at: Queue<u32>) -> u32 {
+        let signals = os::SignalFlag::catch(libc::SIGTERM);
+        at.put(&std::process::id()).unwrap();
+        while !signals.is_set() {
+            std::thread::yield_now();
+        }
+        7
+    }
+    fn deaf(at: Queue<u32>) -> u32 {
+        os::ignore(libc::SIGTERM);
+        stay(at);
+        0
+    }
+    // Nobody replaces those that end while the test waits for the next to begin.
+    let pool = Pool::new(3).unwrap();
+    let at = Queue::new().unwrap();
+    let polite = pool.apply_async(finish_on_sigterm, (at.clone(),)).unwrap();
+    at.get().unwrap();
+    assert!(polite.terminate(FOR_EVER).unwrap());
+    assert_eq!(polite.get().unwrap(), 7);
+    let deaf = pool.apply_async(deaf, (at.clone(),)).unwrap();
+    at.get().unwrap();
+    assert!(deaf.terminate(Duration::from_millis(50)).unwrap());
+    assert!(matches!(deaf.get(), Err(Error::Cancelled)));
+    let plain = pool.apply_async(stay, (at.clone(),)).unwrap();
+    at.get().unwrap();
+    assert!(plain.terminate(FOR_EVER).unwrap());
+    assert!(matches!(plain.get(), Err(Error::Cancelled)));
+    assert!(!plain.terminate(FOR_EVER).unwrap(), "it is over");
+    let counters = pool.snapshot().counters;
+    assert_eq!((counters.done, counters.cancelled, counters.died), (1, 2, 0));
+}
+
+#[test]
+fn all_that_is_in_line_can_be_cancelled_and_what_runs_is_done() {
+    everywhere(|method| {
+        let pool = pool(method, 1);
+        let (at, gate) = (Queue::new().unwrap(), Queue::new().unwrap());
+        let running = pool.apply_async(wait_for, (at.clone(), gate.clone())).unwrap();
+        at.get().unwrap();
+        let queued: Vec<_> = (0..10).map(|n| pool.apply_async(square, (n,)).unwrap()).collect();
+        let all = pool.map_async_chunks(square, 0..10, 1).unwrap();
+        assert_eq!(pool.cancel_queued().unwrap(), 20);
+        assert_eq!(pool.cancel_queued().unwrap(), 0);
+        put_all(&gate, &[3]);
+        pool.close();
+        pool.join().unwrap();
+        assert_eq!(running.get().unwrap(), 3);
+        assert!(queued.iter().all(|task| matches!(task.get(), Err(Error::Cancelled))));
+        assert!(matches!(all.get(), Err(Error::Cancelled)));
+        assert_eq!(accounted(&pool), (21, 21));
     });
 }
 

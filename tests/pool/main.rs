@@ -3,16 +3,20 @@
 //! What depends on how workers are started runs by every method: Fork in a forked child, since a test
 //! binary has threads.
 
+mod accounts;
 mod death;
 mod ends;
 mod forms;
+mod lazy;
 mod limits;
+mod scarce;
 #[path = "../support/mod.rs"]
 mod support;
 
 use multiproc::{Pool, PoolBuilder, Queue, StartMethod};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::{Watchdog, in_child_within, watchdog};
 
 multiproc::init_before_main!();
@@ -65,7 +69,9 @@ fn stay(at: Queue<u32>) {
 /// The sum of everything a pool says of its tasks, each of which ends in one way.
 fn accounted(pool: &Pool) -> (u64, u64) {
     let c = pool.snapshot().counters;
-    (c.submitted, c.done + c.died + c.timed_out + c.cancelled + c.abandoned)
+    let came_back = c.done + c.failed;
+    let ended = c.died + c.timed_out + c.cancelled;
+    (c.submitted, came_back + ended + c.abandoned + c.never_started)
 }
 
 fn put_all(queue: &Queue<u32>, numbers: &[u32]) {
@@ -76,4 +82,34 @@ fn put_all(queue: &Queue<u32>, numbers: &[u32]) {
 fn method_of(name: &str) -> StartMethod {
     let all = multiproc::all_start_methods();
     *all.iter().find(|method| method.to_string() == name).unwrap()
+}
+
+/// A generator of numbers that repeats itself from the same seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
+fn kill_any(pool: &Pool, chance: &mut Chance) -> bool {
+    let workers = pool.snapshot().workers;
+    !workers.is_empty() && pool.kill_worker(workers[chance.below(workers.len())].pid)
+}
+
+/// Says so when it goes, also by a panic.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+fn busy(n: u64) -> u64 {
+    let end = Instant::now() + Duration::from_micros(n % 300);
+    while Instant::now() < end {}
+    n
 }

@@ -407,6 +407,16 @@ pub(crate) fn limit_descriptors(count: u64) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
 }
 
+/// Lets this process map `more` bytes beside what it has mapped already.
+pub(crate) fn limit_memory(more: u64) {
+    let pages = std::fs::read_to_string("/proc/self/statm").expect("/proc");
+    let pages: u64 = pages.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+    let limit = pages * 4096 + more;
+    let limits = libc::rlimit { rlim_cur: limit as _, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limits` outlives the call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limits) }, 0);
+}
+
 /// Whether a signal has come.
 #[derive(Debug)]
 pub(crate) struct SignalFlag(());

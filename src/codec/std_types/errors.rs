@@ -46,7 +46,7 @@ crate::__message! {
         StartTimeout,
         Exited { code: i32 },
         Killed { signal: i32 },
-        Panicked { message: String, location: String },
+        Panicked { message: String, location: String, backtrace: String },
         Remote { message: String },
         WorkerDied { pid: u32, status: ExitStatus },
         TaskTimeout,
@@ -60,6 +60,7 @@ crate::__message! {
         NotExported { object: Cow<'static, str> },
         InterfaceMismatch { expected: String, found: String },
         ItemsLost { items: u64 },
+        Poison { deaths: u32, pid: u32, status: ExitStatus },
     }
 }
 
