@@ -6,7 +6,7 @@ use super::ring::Inner;
 use super::side::Side;
 use super::state::{Frame, SEGMENTS};
 use super::store::EAGER;
-use super::turn::take_turn;
+use super::turn::{GRACE, take_turn};
 use crate::region::RawLockGuard;
 use crate::sys;
 use crate::sys::time::Deadline;
@@ -277,16 +277,28 @@ impl Inner {
         head.segment != tail.segment && head.position == next
     }
 
-    /// Sees to it that the head leaves a segment at the end of which it is.
+    /// Sees to it that the head leaves a segment at the end of which it was; the caller looks again then.
     ///
-    /// A consumer does that after it has taken the last message, but may be killed in between. Nobody
-    /// sleeps in the consumers' turn here, since there are messages behind the segment: it is free, or
-    /// soon will be.
+    /// A consumer does that after it has taken the last message, but may be killed in between. One that lives
+    /// may have left the segment since the caller looked, have taken all that is behind it, and sleep in its
+    /// turn until more is put: so the turn is waited for only while the head stays where it is.
     fn step_over_for_consumer(&self, tail: Mark, deadline: Deadline) -> Result<()> {
-        let turn = take_turn(&self.state().consumer.turn, deadline, || Ok(false))?;
-        let Some(turn) = turn else { return Err(Error::Full) };
-        self.settle_consumer(&turn);
-        self.step_over(self.state().head.read(), tail).map(drop)
+        const SLICE: Duration = Duration::from_micros(200);
+        let (turn, grace) = (&self.state().consumer.turn, Deadline::after(GRACE));
+        let mut slice = Deadline::now();
+        loop {
+            if let Some(turn) = turn.acquire_until(slice)? {
+                self.settle_consumer(&turn);
+                return self.step_over(self.state().head.read(), tail).map(drop);
+            }
+            if self.state().is_closed() || !self.is_at_end(self.look_at_head()?, tail) {
+                return Ok(());
+            }
+            if deadline.has_passed() && grace.has_passed() {
+                return Err(Error::Full);
+            }
+            slice = Deadline::after(SLICE);
+        }
     }
 
     #[inline]

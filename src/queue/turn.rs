@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How long somebody who does not want to wait still waits for another to finish what it does: the copying of
 /// a message, and that the system has not taken the processor away for longer than it usually does.
-const GRACE: Duration = Duration::from_millis(20);
+pub(super) const GRACE: Duration = Duration::from_millis(20);
 
 /// Takes a turn within the time allowed; `None` once that is over and `hopeless` says that who has the
 /// turn cannot go on, either.
