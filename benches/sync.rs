@@ -3,14 +3,14 @@
 //!
 //! What is by hand survives nobody's death, but for the mutexes, and that is what three rows pay for:
 //!
-//! * *condition*, about 2 against a target of 1.2. By hand two semaphores are posted, and nobody holds a lock.
-//!   Here the woken one needs the lock that its waker still holds, and sleeps once more if it comes
-//!   too early: two more switches a hop, as with the C library's own conditions. Waking after the release
-//!   would save them; a notifier killed between the two would then leave a sleeper that nobody owes a wake-up
-//!   any more, since the lock was released in good order.
-//! * *barrier of 4*, 1.5 to 1.8 against 1.15. By hand it is one addition each. Here each party takes the
-//!   lock of the barrier, and keeps that of a slot for as long as it waits, by which its death is noticed; the
-//!   four come for the former at once when they are let go.
+//! * *condition*: 1.0 where both sides have a processor, about 2 on a busy machine, where they share one, against a
+//!   target of 1.2. By hand two semaphores are posted, and nobody holds a lock. Here the woken one needs the lock
+//!   that its waker still holds, and may have to sleep once more for it. Waking after the release would spare
+//!   that; a notifier killed between the two would then leave a sleeper that nobody owes a wake-up any more,
+//!   since the lock was released in good order.
+//! * *barrier of 4*: 1.2 on a quiet machine, up to 1.8 on a busy one, against 1.15. By hand it is one addition
+//!   each. Here each party takes the lock of the barrier, and keeps that of a slot for as long as it waits, by
+//!   which its death is noticed.
 //! * *permit*, 1.1 of a robust mutex and a semaphore together, 2.6 times a bare acquire and release.
 #![allow(unsafe_code)]
 

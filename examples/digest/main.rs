@@ -68,7 +68,9 @@ fn run(options: &Options, report: &mut Report) -> io::Result<()> {
             None
         }
     });
-    let mut digests = pool.imap(digest_file, files).chunksize(CHUNK);
+    // What a killed worker had in hand is done again, all of it: the less, the sooner.
+    let chunk = if options.kill_workers.is_some() { 1 } else { CHUNK };
+    let mut digests = pool.imap(digest_file, files).chunksize(chunk);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         if let Some(period) = options.kill_workers {
