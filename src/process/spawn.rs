@@ -90,14 +90,14 @@ pub(crate) fn start(payload: &Payload, changes: &Changes, argv0: Option<CString>
             control: theirs.as_fd(),
         })
     };
-    let spawned = match (spawn(program()?), sys::program::exec_path()) {
+    let mut spawned = spawn(program()?);
+    if spawned.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         // /proc was taken away since: the name is what is left. Another program is found out by its
         // fingerprint.
-        (Err(error), Some(name)) if error.kind() == ErrorKind::NotFound => {
-            spawn(Program::Path(&name))
+        if let Some(name) = sys::program::exec_path() {
+            spawned = spawn(Program::Path(&name));
         }
-        (spawned, _) => spawned,
-    };
+    }
     let (pid, pidfd) = spawned.map_err(Error::os("clone and execve"))?;
     Ok(Born { pid, pidfd, control, reaper: Reaper::Us, greeted: false })
 }

@@ -283,11 +283,12 @@ impl Inner {
     /// may have left the segment since the caller looked, have taken all that is behind it, and sleep in its
     /// turn until more is put: so the turn is waited for only while the head stays where it is.
     fn step_over_for_consumer(&self, tail: Mark, deadline: Deadline) -> Result<()> {
-        const SLICE: Duration = Duration::from_micros(200);
+        const LONGEST: Duration = Duration::from_millis(10);
+        let mut slice = Duration::from_micros(100);
         let (turn, grace) = (&self.state().consumer.turn, Deadline::after(GRACE));
-        let mut slice = Deadline::now();
+        let mut until = Deadline::now();
         loop {
-            if let Some(turn) = turn.acquire_until(slice)? {
+            if let Some(turn) = turn.acquire_until(until)? {
                 self.settle_consumer(&turn);
                 return self.step_over(self.state().head.read(), tail).map(drop);
             }
@@ -297,7 +298,9 @@ impl Inner {
             if deadline.has_passed() && grace.has_passed() {
                 return Err(Error::Full);
             }
-            slice = Deadline::after(SLICE);
+            until = Deadline::after(slice);
+            // A holder that was stopped is not asked for thousands of times a second.
+            slice = LONGEST.min(slice * 2);
         }
     }
 

@@ -16,6 +16,8 @@ fn a_list_does_what_pythons_does() {
     b.extend((0..5).collect()).unwrap();
     assert_eq!((b.item(2).unwrap(), b.slice(2, 10).unwrap()), (2, vec![2, 3, 4]));
     b.repeat(2).unwrap();
+    assert!(matches!(b.repeat(usize::MAX), Err(Error::Overflow { .. })));
+    manager.list(Vec::<i32>::new()).unwrap().repeat(usize::MAX).unwrap();
     assert_eq!(b.to_vec().unwrap(), [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
     assert_eq!(a.to_string(), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]");
     assert_eq!(

@@ -214,12 +214,16 @@ impl<T: Encode + Decode + 'static> ListProxy<T> {
     /// Repeats the items so that there are `count` times as many: Python's `list *= count`.
     ///
     /// # Errors
-    /// As [`apply`](Self::apply).
+    /// * [`Error::Overflow`]: more than 2^28 items; the list is as before.
+    /// * Those of [`apply`](Self::apply).
     pub fn repeat(&self, count: usize) -> Result<()>
     where
         T: Clone,
     {
-        self.apply(|list, count: usize| **list = list.repeat_items(count), count)
+        match self.apply(|list, count| list.repeat_in_place(count), count)? {
+            true => Ok(()),
+            false => Err(Error::overflow("items of a list")),
+        }
     }
 
     /// Orders the items.
@@ -284,10 +288,21 @@ impl<T: Encode + Decode + 'static> ListProxy<T> {
     }
 }
 
+/// The most items that a list is repeated to: the number comes from a client, and the memory is everybody's.
+const MOST_ITEMS: usize = 1 << 28;
+
+/// The items, so many times one after the other; `None` if they would be too many.
+pub(in crate::manager) fn repeat_items<T: Clone>(items: &[T], count: usize) -> Option<Vec<T>> {
+    // Nothing at all would be repeated for ever.
+    let count = if items.is_empty() { 0 } else { count };
+    let fits = items.len().checked_mul(count).is_some_and(|len| len <= MOST_ITEMS);
+    fits.then(|| std::iter::repeat_n(items, count).flatten().cloned().collect())
+}
+
 impl<T: Clone> List<T> {
-    fn repeat_items(&self, count: usize) -> Vec<T> {
-        let all = std::iter::repeat_n(&self.0, count);
-        all.flatten().cloned().collect()
+    /// False if the items would be too many.
+    fn repeat_in_place(&mut self, count: usize) -> bool {
+        repeat_items(&self.0, count).map(|items| self.0 = items).is_some()
     }
 }
 

@@ -18,6 +18,7 @@ mod values;
 pub use condition::{Condition, ConditionProxy};
 pub use dict::{Dict, DictProxy};
 pub use iter::{Iter, IterProxy};
+pub(in crate::manager) use list::repeat_items;
 pub use list::{List, ListProxy};
 pub use lock::{Lock, LockProxy, ProxyGuard, RLock, RLockProxy};
 pub use pool::{Errand, Parcel, Pool, PoolProxy};

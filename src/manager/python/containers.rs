@@ -2,7 +2,7 @@
 
 use super::arguments::{Arguments, Raised, entries, items};
 use super::server::Done;
-use crate::manager::objects::{Array, Dict, Iter, List, Namespace, Set, Value};
+use crate::manager::objects::{Array, Dict, Iter, List, Namespace, Set, Value, repeat_items};
 use crate::object::BigInt;
 use crate::{Object, Result};
 use std::cmp::Ordering;
@@ -209,17 +209,12 @@ fn sort(list: &mut Vec<Object>, reverse: bool) -> Result<(), Raised> {
     }
 }
 
-fn repeat(list: &[Object], count: i64) -> Result<Vec<Object>, Raised> {
-    let count = usize::try_from(count).unwrap_or(0);
-    let fits = list.len().checked_mul(count).is_some_and(|len| len <= 1 << 28);
-    if !fits {
-        return Err(Raised::Exception {
-            module: "builtins",
-            class: "MemoryError",
-            arguments: vec![],
-        });
-    }
-    Ok(std::iter::repeat_n(list, count).flatten().cloned().collect())
+fn repeat(items: &[Object], count: i64) -> Result<Vec<Object>, Raised> {
+    repeat_items(items, usize::try_from(count).unwrap_or(0)).ok_or_else(|| Raised::Exception {
+        module: "builtins",
+        class: "MemoryError",
+        arguments: vec![],
+    })
 }
 
 /// Where `value` is, among the items from `start` to before `stop`.
