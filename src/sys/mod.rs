@@ -6,6 +6,7 @@
 //! `EINTR` is retried here, with the remaining time recomputed, unless a name says otherwise.
 #![allow(unsafe_code)]
 
+pub(crate) mod alarm;
 pub(crate) mod fd;
 pub(crate) mod futex;
 pub(crate) mod limits;
