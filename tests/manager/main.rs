@@ -25,8 +25,11 @@ mod support;
 
 mod attack;
 mod containers;
+mod ending;
 mod hostile;
+mod hosts;
 mod life;
+mod network;
 mod own_types;
 mod programs;
 mod python;
