@@ -36,9 +36,9 @@ pub(super) struct Client {
     pub(super) session: u64,
     max_message: u64,
     /// The last that was used is on top: a program of one thread uses one alone.
-    idle: Mutex<Vec<Box<Link>>>,
+    idle: Mutex<Vec<Link>>,
     /// The socket on which requests were posted that nobody has waited for.
-    posted: Mutex<Option<Box<Link>>>,
+    posted: Mutex<Option<Link>>,
     any_posted: AtomicBool,
     /// References that are to be given back with the next request.
     garbage: Mutex<Vec<u64>>,
@@ -88,7 +88,7 @@ impl Client {
             secret,
             session: welcome.session,
             max_message: welcome.max_message,
-            idle: Mutex::new(vec![Box::new(link)]),
+            idle: Mutex::new(vec![link]),
             posted: Mutex::default(),
             any_posted: AtomicBool::new(false),
             garbage: Mutex::default(),
@@ -105,7 +105,7 @@ impl Client {
     }
 
     /// A socket that nobody else uses meanwhile.
-    pub(super) fn take(&self) -> Result<Box<Link>> {
+    pub(super) fn take(&self) -> Result<Link> {
         if self.any_posted.load(Ordering::Acquire) {
             // The next request comes behind those that were posted.
             if let Some(link) = lock(&self.posted).take() {
@@ -115,17 +115,17 @@ impl Client {
         }
         match lock(&self.idle).pop() {
             Some(link) => Ok(link),
-            None => Link::open(&self.place, self.secret).map(|(link, _)| Box::new(link)),
+            None => Link::open(&self.place, self.secret).map(|(link, _)| link),
         }
     }
 
     /// Puts back a socket on which nothing is under way.
-    pub(super) fn put_back(&self, link: Box<Link>) {
+    pub(super) fn put_back(&self, link: Link) {
         lock(&self.idle).push(link);
     }
 
     /// Puts back a socket on which requests were posted.
-    pub(super) fn put_back_posted(&self, link: Box<Link>) {
+    pub(super) fn put_back_posted(&self, link: Link) {
         let before = lock(&self.posted).replace(link);
         self.any_posted.store(true, Ordering::Release);
         if let Some(before) = before {

@@ -165,6 +165,8 @@ mod tests {
         assert_eq!(socket::kept_alive(client.as_fd()).unwrap(), [1, 15, 5, 3, 30_000]);
         assert_eq!(socket::kept_alive(server.as_fd()).unwrap(), [1, 3, 1, 3, 6000]);
         let (client, server) = meet("abstract:", KEEPALIVE);
-        assert!(socket::is_unix(client.as_fd()).unwrap() && socket::is_unix(server.as_fd()).unwrap());
+        assert!(
+            socket::is_unix(client.as_fd()).unwrap() && socket::is_unix(server.as_fd()).unwrap()
+        );
     }
 }

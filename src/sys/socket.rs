@@ -301,13 +301,7 @@ fn get(socket: BorrowedFd<'_>, level: i32, option: i32) -> io::Result<i32> {
     let mut len = std::mem::size_of::<i32>() as libc::socklen_t;
     // SAFETY: `number` is writable for `len` bytes.
     errno_result(unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw mut number).cast(),
-            &mut len,
-        )
+        libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut number).cast(), &mut len)
     })?;
     Ok(number)
 }

@@ -101,7 +101,7 @@ impl Scenario for Calls {
 }
 
 fn sweep_calls(name: &str, calls: &Calls) {
-    sweep(&Config::from_env().shortened(2), name, calls).assert_clean();
+    sweep(&Config::from_env().shortened(4), name, calls).assert_clean();
 }
 
 pub(crate) fn a_lock_comes_back_from_every_instruction_of_its_holder() {
@@ -274,7 +274,7 @@ pub(crate) fn a_server_killed_at_any_instruction_of_a_call_leaves_no_client_wait
     in_child_within(PATIENCE, || {
         let _ticks = os::Ticks::every(Duration::from_millis(2));
         let (_, length) = kill_server(u64::MAX);
-        let stride = Config::from_env().shortened(2).stride_for(length as usize) as u64;
+        let stride = Config::from_env().shortened(4).stride_for(length as usize) as u64;
         let mut steps = os::own_pid() as u64 % stride;
         let mut kills = 1;
         while kill_server(steps).0 {

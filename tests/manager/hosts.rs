@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Two network namespaces with a cable between them: two hosts, as far as TCP can tell.
 pub(crate) struct Hosts {
@@ -9,7 +10,8 @@ pub(crate) struct Hosts {
 }
 
 /// By family, and by host.
-pub(crate) const ADDRESSES: [[&str; 2]; 2] = [["10.231.77.1", "10.231.77.2"], ["fd31:77::1", "fd31:77::2"]];
+pub(crate) const ADDRESSES: [[&str; 2]; 2] =
+    [["10.231.77.1", "10.231.77.2"], ["fd31:77::1", "fd31:77::2"]];
 
 fn ip(arguments: &str) -> Result<(), String> {
     let output = Command::new("ip").args(arguments.split(' ')).output();
@@ -22,8 +24,10 @@ fn ip(arguments: &str) -> Result<(), String> {
 
 impl Hosts {
     pub(crate) fn make() -> Result<Hosts, String> {
-        let pid = std::process::id();
-        let hosts = Hosts { names: ["a", "b"].map(|side| format!("multiproc-{pid}-{side}")) };
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let (pid, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let hosts =
+            Hosts { names: ["a", "b"].map(|side| format!("multiproc-{pid}-{number}{side}")) };
         let [a, b] = &hosts.names;
         ip(&format!("netns add {a}"))?;
         ip(&format!("netns add {b}"))?;

@@ -6,20 +6,40 @@ use super::support::watchdog;
 use multiproc::manager::{ListProxy, QueueProxy};
 use multiproc::{Error, Manager};
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
 
 const KEY: &str = "of the test";
 
-/// `cargo test` builds all examples; `cargo test --test manager` alone does not.
+/// `cargo test` builds all examples; `cargo test --test manager` alone does not, and may find one of an
+/// earlier day, which is another program than the sources tell.
 fn example() -> Option<PathBuf> {
     let own = std::env::current_exe().unwrap();
     let path = own.parent()?.parent()?.join("examples/remote_queue");
-    if !path.exists() {
-        println!("skipped: {} is not built", path.display());
+    let Ok(built) = path.metadata().and_then(|file| file.modified()) else {
+        println!("skipped: {} is not built: cargo build --example remote_queue", path.display());
+        return None;
+    };
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let own_source = home.join("examples/remote_queue.rs").metadata();
+    let own_change = own_source.and_then(|file| file.modified()).ok();
+    let changed = last_change(&home.join("src")).max(own_change);
+    if changed.is_some_and(|changed| changed > built) {
+        println!("skipped: {} is old: cargo build --example remote_queue", path.display());
         return None;
     }
     Some(path)
+}
+
+/// When a file under `folder` was changed last; none where there are no sources.
+fn last_change(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let change = |entry: std::fs::DirEntry| {
+        let about = entry.metadata().ok()?;
+        if about.is_dir() { last_change(&entry.path()) } else { about.modified().ok() }
+    };
+    entries.flatten().filter_map(change).max()
 }
 
 /// A program that is ended when the test is.
