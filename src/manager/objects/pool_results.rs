@@ -58,7 +58,10 @@ impl<T: Encode + Decode + Send + 'static> AsyncResult<T> {
         if self.ready() {
             return self.0.visit(|result| match result {
                 Ok(value) => call.answer(value),
-                Err(error) => Err(error.again()),
+                Err(error) => {
+                    call.fail(error);
+                    Ok(())
+                }
             });
         }
         if timeout == Some(Duration::ZERO) {
