@@ -161,6 +161,8 @@ struct Round<'a, S: Scenario> {
     sleepers: Vec<Pid>,
     unblocked: usize,
     woken: usize,
+    /// Sleepers that are traced, and sleep on.
+    followed: Vec<Pid>,
 }
 
 impl<'a, S: Scenario> Round<'a, S> {
@@ -185,6 +187,7 @@ impl<'a, S: Scenario> Round<'a, S> {
             sleepers: Vec::new(),
             unblocked: 0,
             woken: 0,
+            followed: Vec::new(),
         }
     }
 
@@ -207,7 +210,10 @@ impl<'a, S: Scenario> Round<'a, S> {
         };
         match self.scenario.stuck(self.state, &after) {
             Some(why) => self.fail(Wrong::Stuck, why),
-            None => self.let_survivors_go_on(&after),
+            None => {
+                self.followed.drain(..).for_each(woken::let_go);
+                self.let_survivors_go_on(&after);
+            }
         }
         self.see_orphans_die();
         end
@@ -360,7 +366,9 @@ impl<'a, S: Scenario> Round<'a, S> {
             self.report.woken += 1;
             self.woken += 1;
         }
-        followed.into_iter().filter(|&pid| woken != Some(pid)).for_each(woken::let_go);
+        let others = followed.into_iter().filter(|&pid| woken != Some(pid));
+        // An interrupted sleeper would look again, so they are left alone until the verdict.
+        self.followed = others.filter(|&pid| !woken::let_go_if_awake(pid)).collect();
     }
 
     /// Follows those who are asleep, once nobody sleeps for a time only.

@@ -47,12 +47,21 @@ pub(crate) fn first_of(followed: &[Pid]) -> Option<Pid> {
     }
 }
 
-/// Lets a followed one go on as if nothing had been.
+/// Lets a followed one go on if it was woken, and says whether it was.
+pub(crate) fn let_go_if_awake(pid: Pid) -> bool {
+    let awake = !matches!(os::look(pid), Sight::Asleep { .. });
+    if awake {
+        // It stops at the end of its call, if that has not been seen yet.
+        while os::look(pid) != Sight::Stopped {}
+        trace::let_go(pid);
+    }
+    awake
+}
+
+/// Lets a followed one go on; its call is interrupted and begins again.
 pub(crate) fn let_go(pid: Pid) {
     trace::interrupt(pid);
-    if os::look(pid) != Sight::Stopped {
-        wait_for_stop(pid);
-    }
+    wait_for_stop(pid);
     trace::let_go(pid);
 }
 
