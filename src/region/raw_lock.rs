@@ -107,7 +107,7 @@ impl RawLock {
     pub fn acquire(&self) -> Result<RawLockGuard<'_>> {
         match self.try_mutex() {
             Ok(Acquired::Clean) => Ok(self.guard(false)),
-            answer => self.acquire_slowly(answer, Deadline::NEVER)?.ok_or(Error::TimeoutError),
+            answer => self.acquire_at_last(answer),
         }
     }
 
@@ -157,6 +157,11 @@ impl RawLock {
             return Err(io::Error::from_raw_os_error(sys::EAGAIN));
         }
         self.mutex.try_lock()
+    }
+
+    #[cold]
+    fn acquire_at_last(&self, answer: io::Result<Acquired>) -> Result<RawLockGuard<'_>> {
+        self.acquire_slowly(answer, Deadline::NEVER)?.ok_or(Error::TimeoutError)
     }
 
     /// Goes on after a first try that was not answered by the lock.
@@ -256,12 +261,23 @@ impl RawLock {
         RawLockGuard { lock: self, pid, owner_died: false, not_send: PhantomData }
     }
 
+    /// Releases the lock, which the calling thread, of process `pid`, holds without a guard.
+    #[inline]
+    pub(crate) fn release(&self, pid: u32) {
+        HELD.set((pid, held(pid).saturating_sub(1)));
+        self.holder.store(0, Ordering::Relaxed);
+        // Killed before the mutex is free: the kernel frees it, and the next acquirer is told.
+        // The only refusal is EPERM, of a mutex whose word was scribbled over meanwhile.
+        let _ = self.mutex.unlock();
+    }
+
     /// The process that acquired the lock last and has not released it: a killed holder too.
     pub(crate) fn last_holder(&self) -> u32 {
         (self.holder.load(Ordering::Relaxed) >> 32) as u32
     }
 
     /// Whether somebody holds the lock at this moment; a holder that was killed holds it no more.
+    #[inline]
     pub fn locked(&self) -> bool {
         self.mutex.state().holder().is_some()
     }
@@ -330,11 +346,7 @@ impl Drop for RawLockGuard<'_> {
     fn drop(&mut self) {
         // A copy made by fork must leave everything as it is.
         if self.is_own() {
-            HELD.set((self.pid, held(self.pid).saturating_sub(1)));
-            self.lock.holder.store(0, Ordering::Relaxed);
-            // Killed before the mutex is free: the kernel frees it, and the next acquirer is told.
-            // The only refusal is EPERM, of a mutex whose word was scribbled over meanwhile.
-            let _ = self.lock.mutex.unlock();
+            self.lock.release(self.pid);
         }
     }
 }

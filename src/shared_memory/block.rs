@@ -98,6 +98,14 @@ fn system_name(name: &str) -> Result<CString> {
     CString::new(format!("/{name}")).map_err(|_| Error::invalid("a name with a NUL in it"))
 }
 
+fn is_taken(error: &Error) -> bool {
+    error.raw_os_error() == Some(sys::EEXIST)
+}
+
+fn taken() -> Error {
+    Error::os("shm_open")(io::Error::from_raw_os_error(sys::EEXIST))
+}
+
 /// As Python makes them.
 fn random_name() -> Result<String> {
     let number = random::u64().map_err(Error::os("getrandom"))?;
@@ -120,11 +128,18 @@ impl SharedMemory {
             // Where names cannot be listed, none is found.
             let _ = SharedMemory::reclaim();
         });
+        match name {
+            Some(name) => SharedMemory::create_as(name, len),
+            None => SharedMemory::create_by_chance(random_name, len),
+        }
+    }
+
+    /// Makes a block of that name, in the place of an abandoned one if need be.
+    fn create_as(name: &str, len: usize) -> Result<SharedMemory> {
         for _ in 0..TRIES {
-            let chosen = name.map_or_else(random_name, |name| Ok(name.to_string()))?;
-            match SharedMemory::try_create(&chosen, len) {
-                Err(error) if error.raw_os_error() == Some(sys::EEXIST) => {
-                    if name.is_some() && !remove_if_abandoned(&system_name(&chosen)?)? {
+            match SharedMemory::try_create(name, len) {
+                Err(error) if is_taken(&error) => {
+                    if !remove_if_abandoned(&system_name(name)?)? {
                         return Err(error);
                     }
                 }
@@ -133,7 +148,23 @@ impl SharedMemory {
                 Ok(None) => {}
             }
         }
-        Err(Error::os("shm_open")(io::Error::from_raw_os_error(sys::EEXIST)))
+        Err(taken())
+    }
+
+    /// Makes a block of the first of the names that `choose` gives that nobody has.
+    fn create_by_chance(
+        mut choose: impl FnMut() -> Result<String>,
+        len: usize,
+    ) -> Result<SharedMemory> {
+        for _ in 0..TRIES {
+            match SharedMemory::try_create(&choose()?, len) {
+                Err(error) if is_taken(&error) => {}
+                Err(error) => return Err(error),
+                Ok(Some(block)) => return Ok(block),
+                Ok(None) => {}
+            }
+        }
+        Err(taken())
     }
 
     /// `None` if somebody has taken the new block for one that was left behind.
@@ -326,5 +357,33 @@ impl Encode for SharedMemory {
 impl Decode for SharedMemory {
     fn decode(decoder: &mut Decoder<'_>) -> Result<SharedMemory> {
         SharedMemory::attach(&String::decode(decoder)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_memory_recreate() {
+        let names = ["taken", "free"].map(|what| format!("psm_{what}_{}", process::id()));
+        let block = SharedMemory::create(Some(&names[0]), 7).unwrap();
+        let mut asked = 0;
+        let choose = || {
+            asked += 1;
+            Ok(names[usize::from(asked > 3)].clone())
+        };
+        let other = SharedMemory::create_by_chance(choose, 8).unwrap();
+        assert_eq!((other.name(), other.len(), asked), (&names[1][..], 8, 4));
+        assert_eq!((block.name(), block.len()), (&names[0][..], 7), "the first is as it was");
+        SharedMemory::attach(&names[0]).unwrap();
+
+        let mut asked = 0;
+        let choose = || {
+            asked += 1;
+            Ok(names[0].clone())
+        };
+        assert!(is_taken(&SharedMemory::create_by_chance(choose, 8).unwrap_err()));
+        assert_eq!(asked, TRIES);
     }
 }

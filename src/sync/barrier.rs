@@ -51,7 +51,10 @@ const SLOTS: usize = 2 * MOST;
 
 /// How long a party sleeps on the round alone. Most rounds are over by then, and watching the other parties
 /// makes each of them leave by a system call more. After that it watches them, where the system can.
-const FIRST_SLICE: Duration = Duration::from_millis(2);
+///
+/// It is longer than a tick of the kernel's clock (10 ms at most): a timer that is due before the next tick has
+/// the processor's clock set for it and set back, which costs each sleeper more than a microsecond.
+const FIRST_SLICE: Duration = Duration::from_millis(12);
 /// Where it cannot, a party looks after the others from time to time: after twice as long each time, up
 /// to this. So does who has no slot.
 const LAST_SLICE: Duration = Duration::from_millis(200);
@@ -145,18 +148,18 @@ impl State {
 
     /// What a party sleeps on when it watches: the end of the round, arrivals, and every other party,
     /// whose death wakes one of those who watch it. If that one dies before it acts, its own death wakes
-    /// the next; so the news comes to somebody for as long as anybody is left. The caller holds the lock.
+    /// the next; so the news comes to somebody for as long as anybody is left. That is why all who live
+    /// are watched also while the round closes, when only the closer's death breaks it. The caller holds
+    /// the lock.
     fn watch(&self, round: u32, own: &Slot) -> Vec<Expected<'_>> {
         self.watched.store(round, Relaxed);
         let mut words = vec![(&self.round, round), (&self.arrivals, self.arrivals.load(Relaxed))];
-        // While the round closes, its end is one party's matter, and nobody else's death breaks it.
         let closer = self.living_closer();
-        let counts = |slot: &&Slot| {
-            !ptr::eq(*slot, own) && closer.is_none_or(|closer| ptr::eq(*slot, closer))
-        };
-        for slot in self.waiting().filter(counts) {
+        for slot in self.waiting().filter(|slot| !ptr::eq(*slot, own)) {
             match slot.lock.watch() {
                 Some(word) => words.push(word),
+                // While the round closes, its end is one party's matter: another's death changes nothing.
+                None if closer.is_some_and(|closer| !ptr::eq(slot, closer)) => {}
                 // It died since the caller looked: no sleep, but another look.
                 None => words[0].1 = round.wrapping_sub(1),
             }

@@ -203,7 +203,7 @@ impl Under {
 
     fn release(&self) {
         match self {
-            Under::Lock(lock) => drop(lock.shared().resume(process::id())),
+            Under::Lock(lock) => lock.shared().release(process::id()),
             Under::RLock(lock) => lock.release(),
         }
     }
@@ -212,7 +212,7 @@ impl Under {
     fn release_all(&self) -> u32 {
         match self {
             Under::Lock(lock) => {
-                drop(lock.shared().resume(process::id()));
+                lock.shared().release(process::id());
                 1
             }
             Under::RLock(lock) => lock.release_all(),

@@ -57,7 +57,10 @@ const TAG: u32 = 48;
 
 /// How long the sleeper sleeps on the word alone. Most permits are back by then, and watching their owners
 /// makes each of them give back by a system call more. After that it watches them, where the system can.
-const FIRST_SLICE: Duration = Duration::from_millis(2);
+///
+/// It is longer than a tick of the kernel's clock (10 ms at most), so that its timer need not be set on the
+/// processor.
+const FIRST_SLICE: Duration = Duration::from_millis(12);
 /// Where it cannot, it looks after them from time to time: after twice as long each time, up to this.
 const LAST_SLICE: Duration = Duration::from_millis(100);
 

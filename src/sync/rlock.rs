@@ -148,7 +148,7 @@ impl RLock {
     pub(super) fn release_all(&self) -> u32 {
         let depth = self.state.depth.load(Ordering::Relaxed);
         self.state.depth.store(0, Ordering::Relaxed);
-        drop(self.state.lock.resume(process::id()));
+        self.state.lock.release(process::id());
         depth
     }
 
@@ -184,7 +184,7 @@ impl State {
         let depth = self.depth.load(Ordering::Relaxed);
         self.depth.store(depth.saturating_sub(1), Ordering::Relaxed);
         if depth <= 1 {
-            drop(self.lock.resume(pid));
+            self.lock.release(pid);
         }
     }
 }

@@ -42,19 +42,23 @@ fn learn_pid() -> u32 {
     pid
 }
 
+thread_local!(static TID: Cell<(u32, u32)> = const { Cell::new((0, 0)) });
+
 /// `gettid()`, without a system call after the first of each thread.
+#[inline]
 pub(crate) fn thread_id() -> u32 {
-    thread_local!(static TID: Cell<(u32, u32)> = const { Cell::new((0, 0)) });
-    let pid = id();
-    TID.with(|known| match known.get() {
-        (of, tid) if of == pid => tid,
-        _ => {
-            // SAFETY: the call takes nothing and cannot fail.
-            let tid = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
-            known.set((pid, tid));
-            tid
-        }
-    })
+    match TID.get() {
+        (of, tid) if of == id() => tid,
+        _ => learn_thread_id(),
+    }
+}
+
+#[cold]
+fn learn_thread_id() -> u32 {
+    // SAFETY: the call takes nothing and cannot fail.
+    let tid = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
+    TID.set((id(), tid));
+    tid
 }
 
 /// `fork()` of the libc, which repairs its own state in the child: the thread id that robust mutexes

@@ -178,8 +178,12 @@ impl Mutex {
     /// Sorts every answer an acquiring call can give, for the plain, try and timed form alike.
     #[inline]
     fn sort(&self, code: i32) -> io::Result<Acquired> {
+        if code == 0 { Ok(Acquired::Clean) } else { self.sort_unusual(code) }
+    }
+
+    #[cold]
+    fn sort_unusual(&self, code: i32) -> io::Result<Acquired> {
         match code {
-            0 => Ok(Acquired::Clean),
             libc::EBUSY | libc::ETIMEDOUT => Ok(Acquired::No),
             libc::EOWNERDEAD => {
                 // SAFETY: (mutex-1) EOWNERDEAD also means that this thread holds the mutex now.

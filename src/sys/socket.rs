@@ -96,7 +96,10 @@ pub(crate) fn send(
         let payload = std::mem::size_of_val(fds) as u32;
         message.msg_control = control.0.as_mut_ptr().cast();
         // SAFETY: arithmetic on a number.
-        message.msg_controllen = unsafe { libc::CMSG_SPACE(payload) } as _;
+        let room = unsafe { libc::CMSG_SPACE(payload) };
+        message.msg_controllen = room as _;
+        // The kernel is given what lies between and behind the numbers too.
+        control.0[..room as usize].fill(MaybeUninit::zeroed());
         // SAFETY: `message` names a control buffer with room for one header, so this points at its
         // start, aligned for it.
         let first = unsafe { libc::CMSG_FIRSTHDR(&message) };

@@ -28,6 +28,7 @@ mod storm;
 mod support;
 mod trace;
 mod value;
+mod woken;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -79,6 +80,10 @@ const TESTS: &[(&str, fn())] = &[
         "semaphore::owned_permits_come_back_from_every_instruction",
         semaphore::owned_permits_come_back_from_every_instruction,
     ),
+    (
+        "semaphore::one_that_watches_the_owner_leaves_no_trace",
+        semaphore::one_that_watches_the_owner_leaves_no_trace,
+    ),
     ("semaphore::a_storm_loses_no_owned_permit", semaphore::a_storm_loses_no_owned_permit),
     ("event::set_wakes_all_or_nobody", event::set_wakes_all_or_nobody),
     ("event::wait_leaves_no_trace", event::wait_leaves_no_trace),
@@ -95,6 +100,10 @@ const TESTS: &[(&str, fn())] = &[
     (
         "barrier::a_party_killed_at_any_instruction_lets_the_others_go",
         barrier::a_party_killed_at_any_instruction_lets_the_others_go,
+    ),
+    (
+        "barrier::parties_that_watch_need_none_of_the_two_that_are_killed",
+        barrier::parties_that_watch_need_none_of_the_two_that_are_killed,
     ),
     ("barrier::a_storm_leaves_nobody_waiting", barrier::a_storm_leaves_nobody_waiting),
     ("queue::put_beside_sleeping_getters", queue::put_beside_sleeping_getters),

@@ -73,6 +73,8 @@ pub(crate) struct Report {
     pub(crate) kills: usize,
     /// Kills that met the victim asleep in the operation.
     pub(crate) blocked: usize,
+    /// Sleepers that were killed when the victim's death had woken them.
+    pub(crate) woken: usize,
     pub(crate) steps: u64,
     pub(crate) stride: usize,
     /// The instructions from the marker to the victim's end.
@@ -98,6 +100,9 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} kills ({} blocked) ", self.kills, self.blocked)?;
+        if self.woken > 0 {
+            write!(f, "and {} of the woken ", self.woken)?;
+        }
         write!(f, "over {} instructions, ", self.length)?;
         write!(f, "stride {}, {} steps; sleepers: ", self.stride, self.steps)?;
         if self.sleepers.is_empty() {

@@ -3,7 +3,11 @@
 use super::report::Config;
 use super::step::{After, Marker, Scenario, Tally, sweep};
 use super::storm::{Role, Turn, Weather, storm};
-use multiproc::{BoundedSemaphore, Semaphore};
+use multiproc::{BoundedSemaphore, Event, RawValue, Semaphore};
+use std::time::Duration;
+
+/// Than one that waits sleeps before it watches the owners.
+const LONGER_THAN_A_SLICE: Duration = Duration::from_millis(30);
 
 /// Release beside two sleepers: there is never a free permit beside one of them.
 struct Release;
@@ -140,6 +144,56 @@ impl Scenario for Permits {
         assert_eq!(semaphore.value(), 1 + self.more);
         drop(semaphore.permit().unwrap());
     }
+}
+
+/// One that waits for an owned permit, long enough to watch its owner, who gives it back.
+struct Watch;
+
+impl Scenario for Watch {
+    /// The semaphore; whether the owner is to give its permit back; how often the victim was to be unblocked.
+    type State = (BoundedSemaphore, Event, RawValue<u32>);
+
+    fn setup(&self) -> Self::State {
+        let semaphore = BoundedSemaphore::new(1).unwrap();
+        (semaphore, Event::new().unwrap(), RawValue::new(0).unwrap())
+    }
+
+    fn sleep(&self, (semaphore, enough, _): &Self::State, _index: usize, _tally: &Tally) {
+        let _permit = semaphore.permit().unwrap();
+        enough.wait().unwrap();
+    }
+
+    fn victim(&self, (semaphore, ..): &Self::State, marker: Marker) {
+        marker.step_from_here();
+        drop(semaphore.permit().unwrap());
+    }
+
+    fn unblock(&self, (_, enough, times): &Self::State) -> bool {
+        if times.fetch_add(1) == 0 {
+            std::thread::sleep(LONGER_THAN_A_SLICE);
+        } else {
+            enough.set().unwrap();
+        }
+        true
+    }
+
+    fn stuck(&self, _state: &Self::State, _after: &After) -> Option<String> {
+        None
+    }
+
+    fn proceed(&self, (semaphore, enough, _): &Self::State, _after: &After, _tally: &Tally) {
+        enough.set().unwrap();
+        drop(semaphore.permit().unwrap());
+    }
+
+    fn verify(&self, (semaphore, ..): &Self::State) {
+        assert_eq!(semaphore.value(), 1);
+    }
+}
+
+pub(crate) fn one_that_watches_the_owner_leaves_no_trace() {
+    let config = Config::from_env().shortened(4);
+    sweep(&config, "permit, its owner watched", &Watch).assert_clean();
 }
 
 pub(crate) fn release_beside_sleepers() {

@@ -7,7 +7,7 @@
 //! ends with the k at which the victim ended by itself.
 
 use super::report::{Config, Failure, Report, Wrong, call_name};
-use super::trace;
+use super::{trace, woken};
 use crate::support::os::{self, Page, Pid, Sight, Status};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,6 +38,12 @@ pub(crate) trait Scenario {
     /// In the victim: whatever makes the sleepers sleep, such as taking the lock; then the marker,
     /// where they are put to sleep; then the operation that is stepped through.
     fn victim(&self, state: &Self::State, marker: Marker);
+
+    /// Whether the first sleeper that the victim's death wakes is killed too, before it does a thing: the
+    /// others must not depend on it.
+    fn kills_the_woken(&self) -> bool {
+        false
+    }
 
     /// Called when the victim itself sleeps in the operation and everything is at rest, so that the
     /// steps after it is woken are reached too. False: nothing will wake it, the sweep ends there.
@@ -75,6 +81,8 @@ pub(crate) struct After {
     pub(crate) finished: bool,
     /// How often `unblock` was called.
     pub(crate) unblocked: usize,
+    /// How many of the woken were killed too.
+    pub(crate) woken: usize,
 }
 
 /// What the processes of a sweep count together.
@@ -155,6 +163,9 @@ struct Round<'a, S: Scenario> {
     /// Children that the scenario's state has.
     of_the_state: BTreeSet<Pid>,
     unblocked: usize,
+    woken: usize,
+    /// Sleepers that are traced, and sleep on.
+    followed: Vec<Pid>,
 }
 
 impl<'a, S: Scenario> Round<'a, S> {
@@ -179,6 +190,8 @@ impl<'a, S: Scenario> Round<'a, S> {
             sleepers: Vec::new(),
             of_the_state: os::children(),
             unblocked: 0,
+            woken: 0,
+            followed: Vec::new(),
         }
     }
 
@@ -197,10 +210,14 @@ impl<'a, S: Scenario> Round<'a, S> {
             asleep: asleep.map(|(index, _)| index).collect(),
             finished: end == End::Finished,
             unblocked: self.unblocked,
+            woken: self.woken,
         };
         match self.scenario.stuck(self.state, &after) {
             Some(why) => self.fail(Wrong::Stuck, why),
-            None => self.let_survivors_go_on(&after),
+            None => {
+                self.followed.drain(..).for_each(woken::let_go);
+                self.let_survivors_go_on(&after);
+            }
         }
         self.see_orphans_die();
         end
@@ -341,9 +358,38 @@ impl<'a, S: Scenario> Round<'a, S> {
     }
 
     fn kill(&mut self, victim: Pid) {
+        let followed = if self.scenario.kills_the_woken() { self.follow() } else { Vec::new() };
         os::kill_and_reap(victim);
         self.reaped(victim);
         self.report.kills += 1;
+        let woken = woken::first_of(&followed);
+        if let Some(pid) = woken {
+            os::kill_and_reap(pid);
+            self.reaped(pid);
+            self.sleepers.retain(|&sleeper| sleeper != pid);
+            self.report.woken += 1;
+            self.woken += 1;
+        }
+        let others = followed.into_iter().filter(|&pid| woken != Some(pid));
+        // An interrupted sleeper would look again, so they are left alone until the verdict.
+        self.followed = others.filter(|&pid| !woken::let_go_if_awake(pid)).collect();
+    }
+
+    /// Follows those who are asleep, once nobody sleeps for a time only.
+    fn follow(&self) -> Vec<Pid> {
+        let deadline = self.deadline();
+        while Instant::now() < deadline {
+            let sights = self.wait_for_rest(None).unwrap_or_default();
+            if sights.iter().any(woken::sleeps_for_a_time) {
+                continue;
+            }
+            let all = self.sleepers.iter().copied().zip(sights);
+            let asleep = all.filter(|(_, sight)| *sight != Sight::Gone);
+            let followed: Vec<Pid> = asleep.map(|(pid, _)| pid).collect();
+            followed.iter().for_each(|&pid| woken::follow(pid));
+            return followed;
+        }
+        Vec::new()
     }
 
     fn victim_ended(&mut self, victim: Pid, status: Status, stepped: usize) -> End {

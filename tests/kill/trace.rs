@@ -28,6 +28,19 @@ pub(crate) fn seize(pid: Pid) {
     // SAFETY: the request takes numbers.
     let answer = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, none, libc::PTRACE_O_EXITKILL) };
     assert!(answer == 0, "PTRACE_SEIZE {pid}: {}", io::Error::last_os_error());
+    interrupt(pid);
+}
+
+/// Lets the stopped tracee go on to the next beginning or end of a system call.
+pub(crate) fn to_the_edge_of_a_call(pid: Pid) {
+    let none = std::ptr::null_mut::<c_void>();
+    // SAFETY: the request takes numbers.
+    unsafe { libc::ptrace(libc::PTRACE_SYSCALL, pid, none, none) };
+}
+
+/// Stops a tracee that was seized.
+pub(crate) fn interrupt(pid: Pid) {
+    let none = std::ptr::null_mut::<c_void>();
     // SAFETY: the request takes numbers.
     unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, pid, none, none) };
 }

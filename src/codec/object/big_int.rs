@@ -304,7 +304,8 @@ mod tests {
     #[test]
     fn bytes_in_twos_complement_make_the_number_again_and_are_the_fewest() {
         let ends = [1i128 << 100, i128::MAX, i128::MIN];
-        for value in (-70_000..70_000i128).step_by(7).chain((-300..300).chain(ends)) {
+        let stride = if cfg!(miri) { 7_007 } else { 7 };
+        for value in (-70_000..70_000i128).step_by(stride).chain((-300..300).chain(ends)) {
             let bytes = BigInt::from(value).to_signed_le_bytes();
             assert_eq!(BigInt::from_signed_le_bytes(&bytes), BigInt::from(value));
             let bits = 128 - if value < 0 { value.leading_ones() } else { value.leading_zeros() };

@@ -297,15 +297,16 @@ mod tests {
 
     #[test]
     fn a_removed_key_is_gone_and_the_others_are_still_found() {
-        let mut set: Set = (0i64..1000).map(Object::from).collect();
-        for item in (0i64..1000).step_by(3) {
+        const COUNT: i64 = if cfg!(miri) { 90 } else { 999 };
+        let mut set: Set = (0..COUNT).map(Object::from).collect();
+        for item in (0..COUNT).step_by(3) {
             assert!(set.remove(&item.into()));
             assert!(!set.remove(&item.into()));
         }
-        for item in 0i64..1000 {
+        for item in 0..COUNT {
             assert_eq!(set.contains(&item.into()), item % 3 != 0, "{item}");
         }
-        assert_eq!(set.len(), 666);
+        assert_eq!(set.len() as i64, COUNT * 2 / 3);
     }
 
     #[test]
