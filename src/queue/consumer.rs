@@ -1,8 +1,8 @@
 //! Getting: look, copy out, then the head.
 
 use super::batch::Batch;
-use super::cursor::Mark;
-use super::ring::Inner;
+use super::cursor::{How, Mark};
+use super::ring::{Inner, Woken};
 use super::state::Frame;
 use super::store::{SMALL, Stretch};
 use super::turn::take_turn;
@@ -215,9 +215,13 @@ impl Inner {
             let Some(bell) = armed else { continue };
             let large = !idle && self.is_large(self.state().head.read());
             let until = if large { deadline.min(Deadline::after(IDLE)) } else { deadline };
-            let bell = self.items_bells[bell].as_fd();
-            if self.sleep(bell, &self.writers, until)? {
-                // The bell rings before the tail is published, but hardly so.
+            let woken = self.sleep(self.items_bells[bell].as_fd(), &self.writers, until)?;
+            if woken == Woken::ByBell {
+                // The bell rings before the tail is published. Only under the turn is it made silent.
+                self.state().tail.help(bell);
+            }
+            if woken != Woken::TooLate {
+                // Whoever was not helped is about to publish.
                 self.linger(&mut rings, || Ok(self.look_at_tail()?.items > head.items))?;
             } else if large {
                 idle = true;
@@ -391,7 +395,7 @@ impl Inner {
     #[inline]
     fn publish_head(&self, next: Mark) -> Result<()> {
         let state = self.state();
-        state.head.publish(next, false, |_| {
+        state.head.publish(next, How::Always, |_| {
             // The sleeper may change its mind meanwhile, but then it arms the head again.
             let reached = next.reaches(state.space.wanted.load());
             if reached {
@@ -449,7 +453,7 @@ impl Inner {
         }
         let next = self.lay_out(tail, 0)?;
         // There is nothing in it that anybody would want to wake for.
-        state.tail.publish(next, false, |_| Ok(true))?;
+        state.tail.publish(next, How::Always, |_| Ok(true))?;
         let now = monotonic().as_nanos() as u64;
         state.consumer.shrunk.store(now, Ordering::Relaxed);
         self.step_over(head, next).map(drop)

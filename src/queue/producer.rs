@@ -1,8 +1,8 @@
 //! Putting: room, bytes, then the tail.
 
-use super::cursor::Mark;
+use super::cursor::{How, Mark};
 use super::parcel::Parcel;
-use super::ring::Inner;
+use super::ring::{Inner, Woken};
 use super::side::Side;
 use super::state::{Frame, SEGMENTS};
 use super::store::EAGER;
@@ -183,6 +183,8 @@ impl Inner {
     #[cold]
     fn clear_up_behind_producer(&self) -> Result<()> {
         let state = self.state();
+        // First: from here on nobody publishes what the dead one had ready.
+        state.tail.withdraw();
         state.producer.seen.store(Mark::default());
         // A number of nobody, newer than those of the dead: a sweep now takes theirs.
         state.producer.ticket.fetch_add(1, Ordering::Release);
@@ -446,7 +448,7 @@ impl Inner {
             self.publish_and_ring(next)
         } else {
             let ring = |word| self.ring_for_items(word).map(|()| false);
-            self.state().tail.publish(next, true, ring)
+            self.state().tail.publish(next, How::WithHelp, ring)
         };
         if outcome.is_err() && next.segment != tail.segment {
             self.store.give_back(self.segment(next.segment).1)?;
@@ -458,7 +460,7 @@ impl Inner {
     #[inline]
     fn publish_and_ring(&self, next: Mark) -> Result<()> {
         let armed = Cell::new(None);
-        self.state().tail.publish(next, true, |word| {
+        self.state().tail.publish(next, How::Open, |word| {
             armed.set(Some(word));
             Ok(false)
         })?;
@@ -487,7 +489,7 @@ impl Inner {
         }
         let bell = self.space_bell.as_fd();
         let alone = deadline == Deadline::NEVER && self.readers.is_none();
-        if alone || self.sleep(bell, &self.readers, deadline)? {
+        if alone || self.sleep(bell, &self.readers, deadline)? != Woken::TooLate {
             if self.is_left(&self.readers)? {
                 return Err(Error::Disconnected);
             }

@@ -10,6 +10,10 @@
 //! again and sleeps on. Killed after it, everything is done. In the other order a death between the two leaves a
 //! sleeper beside a message. If the sleeper is back asleep before the step, the word is another, the step
 //! fails, and the publisher rings again.
+//!
+//! On one processor the sleeper that is rung for runs at once, as a rule, and the publisher only when it sleeps
+//! again. So a producer says before it rings that the new tail is ready, and the consumer takes the step in
+//! its place: one switch of processes for a message, where there would be three.
 
 use super::batch::Batch;
 use super::cursor::{Mark, Word};
@@ -67,6 +71,15 @@ pub(super) struct Inner {
     /// Who takes hears of the death of anybody who puts, and looks again then: so who puts publishes first
     /// and rings then, which spares the sleeper a look that is too early.
     pub(super) tended: bool,
+}
+
+/// What ended a sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    ByBell,
+    /// Of the last at the other end.
+    ByLeaving,
+    TooLate,
 }
 
 impl Ring {
@@ -373,13 +386,13 @@ impl Inner {
         poll::wait_hang_up(end.as_fd(), Deadline::now()).map_err(Error::os("ppoll"))
     }
 
-    /// Sleeps until `bell` rings or the other end is left; false once the deadline has passed.
+    /// Sleeps until `bell` rings, the other end is left, or the deadline passes.
     pub(super) fn sleep(
         &self,
         bell: BorrowedFd<'_>,
         end: &Option<OwnedFd>,
         deadline: Deadline,
-    ) -> Result<bool> {
+    ) -> Result<Woken> {
         let mut fds = [PollFd::new(bell.as_raw_fd(), poll::IN); 2];
         let mut count = 1;
         if let Some(end) = end {
@@ -387,7 +400,12 @@ impl Inner {
             fds[1] = PollFd::new(end.as_raw_fd(), 0);
             count = 2;
         }
-        Ok(poll::poll(&mut fds[..count], deadline).map_err(Error::os("ppoll"))? > 0)
+        let ready = poll::poll(&mut fds[..count], deadline).map_err(Error::os("ppoll"))?;
+        Ok(match (ready, fds[0].is_ready()) {
+            (0, _) => Woken::TooLate,
+            (_, true) => Woken::ByBell,
+            (_, false) => Woken::ByLeaving,
+        })
     }
 
     /// Looks for what the bell has announced, for a moment: whoever rang is about to publish it. The more
