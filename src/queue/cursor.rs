@@ -99,6 +99,16 @@ impl Word {
         Word(self.0 | Self::READY)
     }
 
+    #[cfg(test)]
+    pub(super) fn disarmed(self) -> Word {
+        Word(self.0 & !Self::ARMED)
+    }
+
+    #[cfg(test)]
+    pub(super) fn withdrawn(self) -> Word {
+        Word(self.0 & !Self::READY)
+    }
+
     /// Whether this word, found in place of `before`, tells that the next mark was published meanwhile.
     pub(super) fn is_next_to(self, before: Word) -> bool {
         self.version() == before.published(false).version()
@@ -330,8 +340,14 @@ impl Cursor {
 
     /// The word of a cursor that is armed from the beginning.
     #[cfg(test)]
-    pub(super) fn first() -> Word {
+    pub(super) const fn first() -> Word {
         Word(Word::ARMED)
+    }
+
+    /// The word of a cursor that nobody has armed.
+    #[cfg(test)]
+    pub(super) const fn silent() -> Word {
+        Word(0)
     }
 
     /// Stores any word, as a scribbler would.
