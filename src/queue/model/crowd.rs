@@ -33,7 +33,7 @@ enum At {
     Consumer(Consumer),
     Guardian,
     /// A consumer that has got all it wanted.
-    AtWork,
+    Working,
     Closer(Close),
     Gone,
 }
@@ -195,7 +195,7 @@ impl Shared {
     fn get_steps(mut self, who: usize, mut me: Consumer, order: Order) -> Vec<(Shared, At)> {
         let there = self.put > self.taken;
         me.get = match me.get {
-            Get::Turn if me.left == 0 => return vec![(self, At::AtWork)],
+            Get::Turn if me.left == 0 => return vec![(self, At::Working)],
             Get::Turn if self.consumers_turn => return Vec::new(),
             Get::Turn => {
                 self.consumers_turn = true;
@@ -317,7 +317,7 @@ impl Protocol for Order {
                 woken.map(|shared| (shared, At::Guardian)).collect()
             }
             At::Closer(close) => shared.close_steps(close),
-            At::Guardian | At::AtWork | At::Gone => Vec::new(),
+            At::Guardian | At::Working | At::Gone => Vec::new(),
         }
     }
 
