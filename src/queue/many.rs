@@ -1,10 +1,10 @@
-//! Items of a `Queue` one behind the other: batches, and an iterator.
+//! Several items of a `Queue` at once.
 
 use super::batch::Batch;
 use super::parcel::Parcel;
 use super::queue::{decode, with_scratch};
 use crate::sys::time::Deadline;
-use crate::{Decode, Encode, Error, Queue, Result};
+use crate::{Decode, Encode, Queue, Result};
 use std::time::Duration;
 
 impl<T: Encode> Queue<T> {
@@ -38,7 +38,7 @@ impl<T: Encode> Queue<T> {
     /// Puts as many of the first items as there is room for, and says how many.
     ///
     /// # Errors
-    /// * [`Error::Full`]: there is room for none.
+    /// * [`Error::Full`](crate::Error::Full): there is room for none.
     /// * Those of [`put`](Self::put), when no item is in.
     pub fn try_put_many(&self, items: &[T]) -> Result<usize> {
         self.put_many_until(items, Deadline::now)
@@ -47,7 +47,7 @@ impl<T: Encode> Queue<T> {
     /// Puts items, and waits for room no longer than `timeout` in all; says how many of the first are in.
     ///
     /// # Errors
-    /// * [`Error::Full`]: there was room for none within the time.
+    /// * [`Error::Full`](crate::Error::Full): there was room for none within the time.
     /// * Those of [`put`](Self::put), when no item is in.
     pub fn put_many_timeout(&self, items: &[T], timeout: Duration) -> Result<usize> {
         self.put_many_until(items, || Deadline::after(timeout))
@@ -95,7 +95,7 @@ impl<T: Decode> Queue<T> {
     /// Takes the first items that are there, `most` at most.
     ///
     /// # Errors
-    /// * [`Error::Empty`]: there is none.
+    /// * [`Error::Empty`](crate::Error::Empty): there is none.
     /// * Those of [`get_many`](Self::get_many).
     pub fn try_get_many(&self, most: usize) -> Result<Vec<T>> {
         self.get_many_until(most, Deadline::now())
@@ -104,7 +104,7 @@ impl<T: Decode> Queue<T> {
     /// Takes the first items, and waits for the first no longer than `timeout`.
     ///
     /// # Errors
-    /// * [`Error::Empty`]: there was none within the time.
+    /// * [`Error::Empty`](crate::Error::Empty): there was none within the time.
     /// * Those of [`get_many`](Self::get_many).
     pub fn get_many_timeout(&self, most: usize, timeout: Duration) -> Result<Vec<T>> {
         self.get_many_until(most, Deadline::after(timeout))
@@ -133,47 +133,5 @@ impl<T: Decode> Queue<T> {
             Ok(())
         })?;
         Ok(items)
-    }
-
-    /// Gets item after item, waiting for each, until the queue is closed and empty.
-    ///
-    /// # Examples
-    /// ```
-    /// let queue = multiproc::Queue::new()?;
-    /// queue.put(&1)?;
-    /// queue.put(&2)?;
-    /// queue.close()?;
-    /// let sum: i32 = queue.iter().sum::<multiproc::Result<i32>>()?;
-    /// assert_eq!(sum, 3);
-    /// # Ok::<(), multiproc::Error>(())
-    /// ```
-    pub fn iter(&self) -> Iter<'_, T> {
-        Iter { queue: self }
-    }
-}
-
-/// Gets items until the queue is closed and empty; made by [`Queue::iter`].
-#[derive(Debug)]
-pub struct Iter<'a, T> {
-    queue: &'a Queue<T>,
-}
-
-impl<T: Decode> Iterator for Iter<'_, T> {
-    type Item = Result<T>;
-
-    fn next(&mut self) -> Option<Result<T>> {
-        match self.queue.get() {
-            Err(Error::Closed) => None,
-            item => Some(item),
-        }
-    }
-}
-
-impl<'a, T: Decode> IntoIterator for &'a Queue<T> {
-    type Item = Result<T>;
-    type IntoIter = Iter<'a, T>;
-
-    fn into_iter(self) -> Iter<'a, T> {
-        self.iter()
     }
 }

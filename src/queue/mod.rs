@@ -34,7 +34,6 @@ pub use builder::Builder;
 pub use channel::{Receiver, Sender, bounded_channel, channel};
 pub use joinable::JoinableQueue;
 pub(crate) use limit::default_max_bytes;
-pub use many::Iter;
-pub use queue::Queue;
+pub use queue::{Iter, Queue};
 pub(crate) use ring::{Options, Ring};
 pub use simple::SimpleQueue;

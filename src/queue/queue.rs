@@ -5,7 +5,7 @@ use super::parcel::Parcel;
 use super::ring::Ring;
 use crate::codec::Payload;
 use crate::sys::time::Deadline;
-use crate::{Decode, Decoder, Encode, Encoder, Result};
+use crate::{Decode, Decoder, Encode, Encoder, Error, Result};
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -329,6 +329,48 @@ impl<T: Decode> Queue<T> {
             self.ring.get(message, deadline, claim)?;
             decode(&message.bytes, &mut message.fds)
         })
+    }
+
+    /// Gets item after item, waiting for each, until the queue is closed and empty.
+    ///
+    /// # Examples
+    /// ```
+    /// let queue = multiproc::Queue::new()?;
+    /// queue.put(&1)?;
+    /// queue.put(&2)?;
+    /// queue.close()?;
+    /// let sum: i32 = queue.iter().sum::<multiproc::Result<i32>>()?;
+    /// assert_eq!(sum, 3);
+    /// # Ok::<(), multiproc::Error>(())
+    /// ```
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter { queue: self }
+    }
+}
+
+/// Gets items until the queue is closed and empty; made by [`Queue::iter`].
+#[derive(Debug)]
+pub struct Iter<'a, T> {
+    queue: &'a Queue<T>,
+}
+
+impl<T: Decode> Iterator for Iter<'_, T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Result<T>> {
+        match self.queue.get() {
+            Err(Error::Closed) => None,
+            item => Some(item),
+        }
+    }
+}
+
+impl<'a, T: Decode> IntoIterator for &'a Queue<T> {
+    type Item = Result<T>;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
     }
 }
 
