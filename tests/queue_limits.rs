@@ -343,3 +343,39 @@ fn more_sockets_than_a_user_may_have_in_flight_are_an_error_of_put_and_none_is_l
         assert_eq!(reader.read(&mut [0]).unwrap(), 0, "a descriptor is left behind");
     });
 }
+
+#[test]
+fn ten_thousand_sockets_put_one_by_one_wait_for_room_and_come_out_in_order() {
+    const ALL: u32 = 10_000;
+    let _turn = turn();
+    in_child(|| {
+        let queue = Queue::<(u32, OwnedFd)>::new().unwrap();
+        let (mut reader, mut fds) = writers(1);
+        let fd = fds.pop().unwrap();
+        let item = |number| (number, fd.try_clone().unwrap());
+        let is_full = |put| matches!(put, Err(Error::Full));
+        let most = (0..ALL).find(|number| match queue.try_put(&item(*number)) {
+            Ok(()) => false,
+            refused => is_full(refused) || panic!("item {number}"),
+        });
+        let most = most.expect("a socket that holds fewer");
+        // Nobody gets, so it stays full, and what was refused is not in.
+        assert!(is_full(queue.put_timeout(&item(most), Duration::from_millis(10))));
+        assert!(is_full(queue.try_put(&item(most))));
+        assert_eq!(queue.len().unwrap(), most as usize);
+        let getter = os::fork(|| {
+            for wanted in 0..ALL {
+                let (number, fd) = queue.get().unwrap();
+                assert_eq!(number, wanted);
+                assert!(UnixStream::from(fd).local_addr().is_ok(), "item {number} is no socket");
+            }
+        });
+        for number in most..ALL {
+            queue.put_timeout(&item(number), Duration::from_secs(60)).unwrap();
+        }
+        join(getter);
+        assert!(queue.is_empty().unwrap());
+        drop(fd);
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "a descriptor is left behind");
+    });
+}

@@ -57,6 +57,7 @@ pub fn bounded_channel<T>(maxsize: usize) -> Result<(Sender<T>, Receiver<T>)> {
 pub(super) fn over_ring<T>(ring: Ring) -> Result<(Sender<T>, Receiver<T>)> {
     let (writers, sender_life) = pipe()?;
     let (readers, receiver_life) = pipe()?;
+    let ring = ring.for_ends()?;
     let sender = Sender::over(ring.duplicate()?, sender_life, readers)?;
     Ok((sender, Receiver::over(ring, receiver_life, writers)?))
 }

@@ -1,7 +1,8 @@
 //! Getting: look, copy out, then the head.
 
 use super::batch::Batch;
-use super::cursor::Mark;
+use super::bell::Woken;
+use super::cursor::{How, Mark};
 use super::ring::Inner;
 use super::state::Frame;
 use super::store::{SMALL, Stretch};
@@ -12,7 +13,7 @@ use crate::sys;
 use crate::sys::time::{Deadline, monotonic};
 use crate::{Error, Result};
 use std::os::fd::AsFd;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a ring must have been empty before the consumer that waits gives its memory back.
@@ -118,40 +119,13 @@ impl Inner {
     }
 
     #[inline]
-    fn consumers_turn(&self, deadline: Deadline) -> Result<RawLockGuard<'_>> {
+    pub(super) fn consumers_turn(&self, deadline: Deadline) -> Result<RawLockGuard<'_>> {
         let turn = take_turn(&self.state().consumer.turn, deadline, || Ok(self.len()? == 0))?;
         turn.ok_or_else(|| self.nothing())
     }
 
-    /// A crowd's consumers have the turn only while they look and take.
-    fn get_in_crowd(
-        &self,
-        message: &mut Payload,
-        deadline: Deadline,
-        claim: impl FnOnce(u64),
-    ) -> Result<u64> {
-        let mut woken = false;
-        loop {
-            let turn = self.consumers_turn(deadline)?;
-            self.settle_consumer(&turn);
-            let head = self.state().head.read();
-            if let Some(tail) = self.look_for_item(head)? {
-                let number = self.take(head, tail, message, claim)?;
-                drop(turn);
-                // Nobody else was woken while this one was on its way.
-                if woken && self.len().is_ok_and(|len| len > 0) {
-                    self.wake_in_crowd();
-                }
-                return Ok(number);
-            }
-            drop(turn);
-            self.sleep_in_crowd(deadline)?;
-            woken = true;
-        }
-    }
-
     /// Empty, or closed besides.
-    fn nothing(&self) -> Error {
+    pub(super) fn nothing(&self) -> Error {
         if self.state().is_closed() { Error::Closed } else { Error::Empty }
     }
 
@@ -174,7 +148,7 @@ impl Inner {
 
     /// A tail behind `head`, if there is an item.
     #[inline]
-    fn look_for_item(&self, head: Mark) -> Result<Option<Mark>> {
+    pub(super) fn look_for_item(&self, head: Mark) -> Result<Option<Mark>> {
         let seen = &self.state().consumer.seen;
         let mut tail = seen.load();
         if tail.items <= head.items {
@@ -215,9 +189,13 @@ impl Inner {
             let Some(bell) = armed else { continue };
             let large = !idle && self.is_large(self.state().head.read());
             let until = if large { deadline.min(Deadline::after(IDLE)) } else { deadline };
-            let bell = self.items_bells[bell].as_fd();
-            if self.sleep(bell, &self.writers, until)? {
-                // The bell rings before the tail is published, but hardly so.
+            let woken = self.sleep(self.items_bells[bell].as_fd(), &self.writers, until)?;
+            if woken == Woken::ByBell {
+                // The bell rings before the tail is published. Only under the turn is it made silent.
+                self.state().tail.help(bell);
+            }
+            if woken != Woken::TooLate {
+                // Whoever was not helped is about to publish.
                 self.linger(&mut rings, || Ok(self.look_at_tail()?.items > head.items))?;
             } else if large {
                 idle = true;
@@ -244,63 +222,8 @@ impl Inner {
         Ok(Some(word.bell()))
     }
 
-    /// Sleeps, without the turn, until something was put or the deadline passes (an error, if there is
-    /// still nothing).
-    fn sleep_in_crowd(&self, deadline: Deadline) -> Result<()> {
-        let state = self.state();
-        let head = self.look_at_head()?;
-        let nothing = || self.look_at_tail().map(|tail| tail.items <= head.items);
-        if deadline.has_passed() && nothing()? {
-            return Err(self.nothing());
-        }
-        state.items.sleepers.fetch_add(1, Ordering::SeqCst);
-        // Pairs with the one in `wake_in_crowd`: whoever does not count this sleeper has published what it
-        // sees, or closed the ring, which is looked at first: nothing is put after that.
-        fence(Ordering::SeqCst);
-        let closed = state.is_closed();
-        if closed || !nothing()? {
-            self.leave_crowd();
-            return if closed && nothing()? { Err(Error::Closed) } else { Ok(()) };
-        }
-        while !self.take_token() {
-            let woken = sys::futex::wait(&state.items.tokens, 0, deadline);
-            if !woken.map_err(Error::os("futex"))? {
-                self.leave_crowd();
-                break;
-            }
-        }
-        // Likewise: who saw the token wakes nobody else for what he had published by then.
-        fence(Ordering::SeqCst);
-        Ok(())
-    }
-
-    /// Leaves without having been woken. Counted out first: a token that is there may be another sleeper's,
-    /// who would sleep on beside a message. Only where nobody is counted was it this one's.
-    fn leave_crowd(&self) {
-        if self.count_out() == 0 {
-            self.take_token();
-        }
-    }
-
-    /// One sleeper less: says how many there were.
-    pub(super) fn count_out(&self) -> u32 {
-        let sleepers = &self.state().items.sleepers;
-        let less = |n: u32| n.checked_sub(1);
-        sleepers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).unwrap_or(0)
-    }
-
-    fn take_token(&self) -> bool {
-        // More than there can be sleepers is a word that was scribbled over.
-        const NONSENSE: u32 = 1 << 20;
-        let one_less =
-            |tokens: u32| if tokens > NONSENSE { Some(0) } else { tokens.checked_sub(1) };
-        // Acquire: pairs with the system call that added the token.
-        let tokens = &self.state().items.tokens;
-        tokens.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_less).is_ok()
-    }
-
     /// Copies the first message out and takes it.
-    fn take(
+    pub(super) fn take(
         &self,
         head: Mark,
         tail: Mark,
@@ -391,11 +314,11 @@ impl Inner {
     #[inline]
     fn publish_head(&self, next: Mark) -> Result<()> {
         let state = self.state();
-        state.head.publish(next, false, |_| {
+        state.head.publish(next, How::Always, |_| {
             // The sleeper may change its mind meanwhile, but then it arms the head again.
             let reached = next.reaches(state.space.wanted.load());
             if reached {
-                sys::fd::ring(self.space_bell.as_fd()).map_err(Error::os("write"))?;
+                self.ring_for_space()?;
             }
             Ok(!reached)
         })
@@ -449,7 +372,7 @@ impl Inner {
         }
         let next = self.lay_out(tail, 0)?;
         // There is nothing in it that anybody would want to wake for.
-        state.tail.publish(next, false, |_| Ok(true))?;
+        state.tail.publish(next, How::Always, |_| Ok(true))?;
         let now = monotonic().as_nanos() as u64;
         state.consumer.shrunk.store(now, Ordering::Relaxed);
         self.step_over(head, next).map(drop)

@@ -43,17 +43,21 @@ impl Mark {
     }
 }
 
-/// What a cursor's word says: 32 bits of version, 30 of epoch, whether it is closed, whether it is armed.
+/// What a cursor's word says: 32 bits of version, 29 of epoch, whether the next mark is ready, whether it is
+/// closed, whether it is armed.
 ///
 /// Armed: somebody sleeps, or watches, until the cursor moves. Each arming is a new epoch, so that who
 /// has rung for one and then finds another knows that its ring may have been heard before the cursor moved.
+///
+/// Ready: the copy of the next version is complete, and whoever was rung for may publish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Word(u64);
 
 impl Word {
     const ARMED: u64 = 1;
     const CLOSED: u64 = 2;
-    const EPOCH: u64 = 4;
+    const READY: u64 = 4;
+    const EPOCH: u64 = 8;
     const VERSION: u64 = 1 << 32;
 
     pub(super) fn is_armed(self) -> bool {
@@ -63,6 +67,10 @@ impl Word {
     #[inline]
     pub(super) fn is_closed(self) -> bool {
         self.0 & Self::CLOSED != 0
+    }
+
+    pub(super) fn is_ready(self) -> bool {
+        self.0 & Self::READY != 0
     }
 
     /// Which of two bells the epoch is about.
@@ -83,8 +91,27 @@ impl Word {
     /// The word after this one is published, armed as before or not at all.
     #[inline]
     pub(super) fn published(self, armed: bool) -> Word {
-        let word = self.0.wrapping_add(Self::VERSION) & !Self::ARMED;
+        let word = self.0.wrapping_add(Self::VERSION) & !(Self::ARMED | Self::READY);
         Word(word | u64::from(armed))
+    }
+
+    pub(super) fn ready(self) -> Word {
+        Word(self.0 | Self::READY)
+    }
+
+    #[cfg(test)]
+    pub(super) fn disarmed(self) -> Word {
+        Word(self.0 & !Self::ARMED)
+    }
+
+    #[cfg(test)]
+    pub(super) fn withdrawn(self) -> Word {
+        Word(self.0 & !Self::READY)
+    }
+
+    /// Whether this word, found in place of `before`, tells that the next mark was published meanwhile.
+    pub(super) fn is_next_to(self, before: Word) -> bool {
+        self.version() == before.published(false).version()
     }
 
     /// Armed, some epochs later.
@@ -94,8 +121,20 @@ impl Word {
     }
 
     pub(super) fn closed(self) -> Word {
-        Word((self.0 | Self::CLOSED) & !Self::ARMED)
+        Word((self.0 | Self::CLOSED) & !(Self::ARMED | Self::READY))
     }
+}
+
+/// How a mark is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// Also if the cursor is closed.
+    Always,
+    /// Only if it is open.
+    Open,
+    /// Likewise, and who was rung for may do it in place of the caller: on the same processor the caller may
+    /// have to wait until that one sleeps again.
+    WithHelp,
 }
 
 impl Point {
@@ -186,12 +225,15 @@ impl Cursor {
 
     /// Makes `mark` the cursor's; the caller has the turn for that. If the cursor is armed, `ring` is
     /// called first: it wakes who is to hear of this mark, and says whether the cursor is to stay armed.
-    /// A cursor that is closed moves on nevertheless, unless it moves `only_open`.
     ///
     /// *Ring, then publish.* Killed before the word changes, the caller has done nothing, and a sleeper that it
     /// has rung for finds nothing, arms the cursor again and sleeps on. Killed after, everything is done. If the
     /// sleeper is quicker than the caller and has armed the cursor again before the word changes, then the word
     /// is another one, and the caller rings once more.
+    ///
+    /// With help, the word says before the ringing that the mark is ready, and a sleeper that is quicker than the
+    /// caller [publishes](Self::help) it. Killed in between, the caller has left a mark that is ready: who
+    /// has its turn next [withdraws](Self::withdraw) it, or it was published.
     ///
     /// # Errors
     /// * [`Error::Closed`]: the cursor is closed.
@@ -200,7 +242,7 @@ impl Cursor {
     pub(super) fn publish(
         &self,
         mark: Mark,
-        only_open: bool,
+        how: How,
         ring: impl Fn(Word) -> Result<bool>,
     ) -> Result<()> {
         let mut word = self.word();
@@ -208,18 +250,45 @@ impl Cursor {
         fence(Ordering::Release);
         self.copies[word.published(false).copy()].store(mark);
         for _ in 0..TRIES {
-            if only_open && word.is_closed() {
+            if how != How::Always && word.is_closed() {
                 return Err(Error::Closed);
             }
-            let armed = word.is_armed() && ring(word)?;
-            match self.replace(word, word.published(armed)) {
-                Ok(()) => return Ok(()),
+            let next = match word.is_armed() {
+                false => word.published(false),
+                true if how == How::WithHelp && !word.is_ready() => word.ready(),
+                true => match ring(word) {
+                    Ok(armed) => word.published(armed),
+                    Err(_) if self.withdraw().is_next_to(word) => return Ok(()),
+                    Err(error) => return Err(error),
+                },
+            };
+            match self.replace(word, next) {
+                Ok(()) if next.version() != word.version() => return Ok(()),
+                Ok(()) => word = next,
                 Err(other) if other.version() == word.version() => word = other,
+                // Who was rung for has published it.
+                Err(other) if word.is_ready() && other.is_next_to(word) => return Ok(()),
                 // Nobody else publishes while this one has the turn.
                 Err(_) => break,
             }
         }
         Err(scribbled())
+    }
+
+    /// Publishes the mark that is ready, in place of who has rung `bell` for it and perhaps waits for this
+    /// processor. The caller has heard the bell, and sees to it that nobody makes it silent.
+    pub(super) fn help(&self, bell: usize) {
+        let word = self.word();
+        if word.is_ready() && word.is_armed() && word.bell() == bell {
+            // If the word is another by now, the caller finds out what it says.
+            let _ = self.replace(word, word.published(false));
+        }
+    }
+
+    /// Takes back that a mark is ready, and says what the word was; the caller has the turn to publish.
+    pub(super) fn withdraw(&self) -> Word {
+        // As in `replace`.
+        Word(self.word.fetch_and(!Word::READY, Ordering::AcqRel))
     }
 
     /// Arms the cursor if it is not closed and `still` holds of its mark, for the other bell of two or to
@@ -271,8 +340,14 @@ impl Cursor {
 
     /// The word of a cursor that is armed from the beginning.
     #[cfg(test)]
-    pub(super) fn first() -> Word {
+    pub(super) const fn first() -> Word {
         Word(Word::ARMED)
+    }
+
+    /// The word of a cursor that nobody has armed.
+    #[cfg(test)]
+    pub(super) const fn silent() -> Word {
+        Word(0)
     }
 
     /// Stores any word, as a scribbler would.
@@ -295,7 +370,7 @@ mod tests {
     fn a_cursor_shows_the_last_mark_published() {
         let cursor = Cursor::ZERO;
         for n in 1..5 {
-            cursor.publish(mark(n), true, |_| panic!("nobody is to be woken")).unwrap();
+            cursor.publish(mark(n), How::Open, |_| panic!("nobody is to be woken")).unwrap();
             assert_eq!(cursor.read(), mark(n));
             assert_eq!(cursor.look().unwrap(), mark(n));
         }
@@ -313,7 +388,7 @@ mod tests {
                 rings.set(rings.get() + 1);
                 Ok(false)
             };
-            cursor.publish(mark(n), true, ring).unwrap();
+            cursor.publish(mark(n), How::Open, ring).unwrap();
         }
         assert_eq!(rings.get(), 1);
         assert_eq!(cursor.arm(false, |seen| seen == mark(0)).unwrap(), None);
@@ -331,7 +406,7 @@ mod tests {
             }
             Ok(false)
         };
-        cursor.publish(mark(1), true, ring).unwrap();
+        cursor.publish(mark(1), How::Open, ring).unwrap();
         assert_eq!((rings.get(), cursor.look().unwrap()), (4, mark(1)));
         assert!(!cursor.word().is_armed());
     }
@@ -347,10 +422,10 @@ mod tests {
         cursor.close(ring).unwrap();
         cursor.close(ring).unwrap();
         assert_eq!(rings.get(), 1);
-        assert!(matches!(cursor.publish(mark(1), true, |_| Ok(false)), Err(Error::Closed)));
+        assert!(matches!(cursor.publish(mark(1), How::Open, |_| Ok(false)), Err(Error::Closed)));
         assert_eq!(cursor.arm(true, |_| true).unwrap(), None);
         assert_eq!(cursor.read(), mark(0));
-        cursor.publish(mark(1), false, |_| Ok(false)).unwrap();
+        cursor.publish(mark(1), How::Always, |_| Ok(false)).unwrap();
         assert!(cursor.word().is_closed());
     }
 

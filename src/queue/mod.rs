@@ -4,13 +4,16 @@
 //! feeder thread, nothing to flush and nothing to join before a process may end.
 
 mod batch;
+mod bell;
 mod builder;
 mod channel;
 mod consumer;
+mod crowd;
 mod cursor;
 mod joinable;
 mod ledger;
 mod limit;
+mod many;
 #[cfg(test)]
 mod model;
 mod parcel;
@@ -18,6 +21,7 @@ mod producer;
 #[expect(clippy::module_inception, reason = "a primitive's word is its file")]
 mod queue;
 mod ring;
+mod room;
 #[cfg(test)]
 mod scribbled;
 mod side;

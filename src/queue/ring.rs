@@ -10,23 +10,26 @@
 //! again and sleeps on. Killed after it, everything is done. In the other order a death between the two leaves a
 //! sleeper beside a message. If the sleeper is back asleep before the step, the word is another, the step
 //! fails, and the publisher rings again.
+//!
+//! On one processor the sleeper that is rung for runs at once, as a rule, and the publisher only when it sleeps
+//! again. So a producer says before it rings that the new tail is ready, and the consumer takes the step in
+//! its place: one switch of processes for a message, where there would be three.
 
 use super::batch::Batch;
-use super::cursor::{Mark, Word};
+use super::cursor::Mark;
 use super::parcel::Parcel;
 use super::side::Side;
 use super::state::State;
 use super::store::Store;
 use crate::codec::Payload;
 use crate::sys;
-use crate::sys::poll::{self, Epoll, PollFd};
+use crate::sys::poll::Epoll;
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Encoder, Error, Result};
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{Ordering, fence};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 /// How a ring is made.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +58,9 @@ pub(super) struct Inner {
     pub(super) items_bells: [OwnedFd; 2],
     /// Readable while one of the two is.
     watch: OnceLock<Epoll>,
-    /// Rung for the producer that sleeps. Drained under the producers' turn only.
-    pub(super) space_bell: OwnedFd,
+    /// Rung for the producer that sleeps, in a ring with ends, where it has to hear of a hang-up besides. It
+    /// is a word of the state elsewhere: nobody polls for room.
+    pub(super) space_bell: Option<OwnedFd>,
     /// For a ring of which one end is a sender's or a receiver's: hangs up when the last sender is gone.
     pub(super) writers: Option<OwnedFd>,
     /// Likewise for the last receiver.
@@ -86,12 +90,12 @@ impl Ring {
 
     fn make(options: Options, tended: bool) -> Result<Ring> {
         let Options { maxsize, max_bytes, crowd } = options;
-        let bell = |nonblocking| sys::fd::eventfd(nonblocking).map_err(Error::os("eventfd"));
+        let bell = || sys::fd::eventfd(true).map_err(Error::os("eventfd"));
         let inner = Inner {
             store: Store::new(State::new(maxsize, crowd), max_bytes)?,
-            items_bells: [bell(true)?, bell(true)?],
+            items_bells: [bell()?, bell()?],
             watch: OnceLock::new(),
-            space_bell: bell(false)?,
+            space_bell: None,
             writers: None,
             readers: None,
             side: Side::new()?,
@@ -101,6 +105,18 @@ impl Ring {
         };
         inner.state().fixed.tended.store(u32::from(tended), Ordering::Relaxed);
         Ok(Ring { inner: Arc::new(inner) })
+    }
+
+    /// The ring, of which `self` is the only handle, for making ends of.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn for_ends(mut self) -> Result<Ring> {
+        let inner = Arc::get_mut(&mut self.inner)
+            .ok_or_else(|| Error::invalid("ends of a ring that has other handles"))?;
+        inner.space_bell = Some(sys::fd::eventfd(true).map_err(Error::os("eventfd"))?);
+        inner.state().fixed.ends.store(1, Ordering::Relaxed);
+        Ok(self)
     }
 
     /// The handle of an end: of the ring that `self` is the only handle of, with what hangs up when the last
@@ -247,8 +263,7 @@ impl Ring {
     /// room.
     pub(crate) fn close(&self) -> Result<()> {
         let inner = &self.inner;
-        let ring = |_| sys::fd::ring(inner.space_bell.as_fd()).map_err(Error::os("write"));
-        inner.state().head.close(ring)?;
+        inner.state().head.close(|_| inner.ring_for_space())?;
         inner.close_tail()
     }
 
@@ -316,109 +331,6 @@ impl Inner {
         self.state().fixed.watched.load(Ordering::SeqCst) != 0
     }
 
-    /// Rings the bell that the tail's word is about.
-    pub(super) fn ring_for_items(&self, word: Word) -> Result<()> {
-        sys::fd::ring(self.items_bells[word.bell()].as_fd()).map_err(Error::os("write"))
-    }
-
-    /// Wakes one of a crowd, if any sleeps, after something was published.
-    ///
-    /// Not while another is on its way who was woken before: he finds all that was published until he
-    /// took his token, and wakes the next if it is more than he takes. So no more are woken than there is
-    /// work for, and none is as long as those that are awake do it all.
-    #[inline]
-    pub(super) fn wake_in_crowd(&self) {
-        let items = &self.state().items;
-        // Pairs with the fences in `sleep_in_crowd`: who counted himself in, or took a token, before the
-        // looks here sees what was published; of the others these looks tell.
-        fence(Ordering::SeqCst);
-        if items.tokens.load(Ordering::Relaxed) == 0 && items.sleepers.load(Ordering::Relaxed) > 0 {
-            self.wake_one_in_crowd();
-        }
-    }
-
-    #[cold]
-    fn wake_one_in_crowd(&self) {
-        // The token first: killed between the two, the sleeper is counted once too often. A futex that
-        // is mapped and aligned refuses nothing.
-        let _ = self.add_tokens(1, 1);
-        self.count_out();
-    }
-
-    /// Adds wake-ups, and wakes so many sleepers for them.
-    fn add_tokens(&self, tokens: u32, sleepers: i32) -> Result<()> {
-        let (word, op) = (&self.state().items.tokens, sys::futex::Op::Add);
-        sys::futex::wake_op(word, op, tokens as i32, sleepers).map_err(Error::os("futex"))?;
-        Ok(())
-    }
-
-    /// Closes the tail, which is what closes the ring.
-    pub(super) fn close_tail(&self) -> Result<()> {
-        /// What one call can add.
-        const MOST: u32 = 2047;
-        if !self.crowd {
-            return self.state().tail.close(|word| self.ring_for_items(word));
-        }
-        self.state().tail.close(|_| Ok(()))?;
-        // As in `wake_in_crowd`.
-        fence(Ordering::SeqCst);
-        let sleepers = self.state().items.sleepers.load(Ordering::Relaxed);
-        self.add_tokens(sleepers.min(MOST), i32::MAX)
-    }
-
-    /// Whether the last process at the other end is gone, where there is such a thing as ends.
-    #[inline]
-    pub(super) fn is_left(&self, end: &Option<OwnedFd>) -> Result<bool> {
-        let Some(end) = end else { return Ok(false) };
-        poll::wait_hang_up(end.as_fd(), Deadline::now()).map_err(Error::os("ppoll"))
-    }
-
-    /// Sleeps until `bell` rings or the other end is left; false once the deadline has passed.
-    pub(super) fn sleep(
-        &self,
-        bell: BorrowedFd<'_>,
-        end: &Option<OwnedFd>,
-        deadline: Deadline,
-    ) -> Result<bool> {
-        let mut fds = [PollFd::new(bell.as_raw_fd(), poll::IN); 2];
-        let mut count = 1;
-        if let Some(end) = end {
-            // No event is asked for: hang-up is told of always.
-            fds[1] = PollFd::new(end.as_raw_fd(), 0);
-            count = 2;
-        }
-        Ok(poll::poll(&mut fds[..count], deadline).map_err(Error::os("ppoll"))? > 0)
-    }
-
-    /// Looks for what the bell has announced, for a moment: whoever rang is about to publish it. The more
-    /// `rings` came to nothing, the longer, so that a publisher who is slower than this sleeper is not woken
-    /// for again and again; one who was killed has cost no more than that.
-    pub(super) fn linger(&self, rings: &mut u32, found: impl Fn() -> Result<bool>) -> Result<()> {
-        const LOOKS: usize = 100;
-        const MOST: u32 = 12;
-        if found()? {
-            return Ok(());
-        }
-        // On the same processor the publisher cannot go on before this one lets it.
-        std::thread::yield_now();
-        for _ in 0..LOOKS {
-            if found()? {
-                return Ok(());
-            }
-            std::hint::spin_loop();
-        }
-        std::thread::yield_now();
-        // Each pause is as long as those before it together: none is much longer than need be.
-        for pause in 0..(*rings).min(MOST) {
-            if found()? {
-                break;
-            }
-            std::thread::sleep(Duration::from_micros(10 << pause));
-        }
-        *rings += 1;
-        Ok(())
-    }
-
     /// The tail, for who has not the producers' turn.
     pub(super) fn look_at_tail(&self) -> Result<Mark> {
         self.state().tail.look()
@@ -467,7 +379,7 @@ impl Encode for Ring {
     fn encode(&self, encoder: &mut Encoder<'_>) {
         self.inner.store.state().encode(encoder);
         self.inner.items_bells.iter().for_each(|bell| encoder.fd(bell.as_fd()));
-        encoder.fd(self.inner.space_bell.as_fd());
+        self.inner.space_bell.iter().for_each(|bell| encoder.fd(bell.as_fd()));
         encoder.fd(self.inner.side.as_fd());
     }
 }
@@ -478,8 +390,10 @@ impl Decode for Ring {
         let maxsize = store.state().fixed.maxsize.load(Ordering::Relaxed);
         let crowd = store.state().fixed.crowd.load(Ordering::Relaxed) != 0;
         let tended = store.state().fixed.tended.load(Ordering::Relaxed) != 0;
+        let has_ends = store.state().fixed.ends.load(Ordering::Relaxed) != 0;
         let items_bells = [decoder.fd()?, decoder.fd()?];
-        let (watch, space_bell) = (OnceLock::new(), decoder.fd()?);
+        let space_bell = has_ends.then(|| decoder.fd()).transpose()?;
+        let watch = OnceLock::new();
         let side = Side::adopt(decoder.fd()?)?;
         let (writers, readers) = (None, None);
         let inner = Inner {

@@ -1,6 +1,6 @@
 //! Rings whose memory somebody scribbles over: errors or sane values, never a panic or a hang.
 
-use super::cursor::Mark;
+use super::cursor::{How, Mark};
 use super::ring::{Options, Ring};
 use crate::codec::Payload;
 use crate::sys::time::Deadline;
@@ -49,8 +49,8 @@ impl Dice {
 fn scribble(ring: &Ring, dice: &mut Dice) {
     let state = ring.inner.state();
     match dice.below(12) {
-        0 => state.tail.publish(dice.mark(state.tail.read()), false, |_| Ok(true)).unwrap(),
-        1 => state.head.publish(dice.mark(state.head.read()), false, |_| Ok(true)).unwrap(),
+        0 => state.tail.publish(dice.mark(state.tail.read()), How::Always, |_| Ok(true)).unwrap(),
+        1 => state.head.publish(dice.mark(state.head.read()), How::Always, |_| Ok(true)).unwrap(),
         2 => state.producer.seen.store(dice.mark(state.head.read())),
         3 => state.consumer.seen.store(dice.mark(state.tail.read())),
         4 => state.space.wanted.store(dice.mark(state.head.read())),

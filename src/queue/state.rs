@@ -38,6 +38,8 @@ crate::shared! {
         pub(super) watched: AtomicU32,
         /// 1 if who puts publishes first and rings then.
         pub(super) tended: AtomicU32,
+        /// 1 if its handles are ends, who have a bell for space.
+        pub(super) ends: AtomicU32,
     }
 
     /// The producers' side.
@@ -79,6 +81,8 @@ crate::shared! {
     pub(super) struct Space {
         /// The head that it waits for. Written under the producers' turn, before the head is armed.
         pub(super) wanted: Point,
+        /// 1 if its bell rang: the futex that it sleeps on in a ring without ends.
+        pub(super) rung: AtomicU32,
     }
 
     /// A stretch of the stream that lies in one class.
@@ -97,6 +101,7 @@ impl State {
                 crowd: AtomicU32::new(crowd as u32),
                 watched: AtomicU32::new(0),
                 tended: AtomicU32::new(0),
+                ends: AtomicU32::new(0),
             },
             producer: Producer {
                 turn: RawLock::new(),
@@ -111,7 +116,7 @@ impl State {
                 settled: AtomicU64::new(0),
                 shrunk: AtomicU64::new(0),
             },
-            space: Space { wanted: Point::ZERO },
+            space: Space { wanted: Point::ZERO, rung: AtomicU32::new(0) },
             head: Cursor::ZERO,
             segments: [const { Segment { start: AtomicU64::new(0), class: AtomicU64::new(0) } };
                 SEGMENTS],

@@ -19,7 +19,7 @@ enum Parts<T> {
 }
 
 /// How many descriptors a queue consists of, the memory first.
-const FDS: usize = 5;
+const FDS: usize = 4;
 
 impl<T: Encode> Encode for Parts<T> {
     fn encode(&self, encoder: &mut Encoder<'_>) {
