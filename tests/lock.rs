@@ -219,6 +219,36 @@ fn a_forgotten_guard_outlives_its_handle_and_counts_as_killed() {
 }
 
 #[test]
+fn handles_that_are_dropped_while_another_one_holds_the_lock_keep_no_memory() {
+    let _watchdog = watchdog(LONG);
+    let (lock, mappings) = (Lock::new().unwrap(), || {
+        std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+    });
+    let (here, there) = multiproc::pipe().unwrap();
+    let one_more = || {
+        here.send(&lock).unwrap();
+        let handle: Lock = there.recv().unwrap();
+        assert!(handle.locked() && matches!(handle.acquire(), Err(Error::Deadlock)));
+    };
+    let guard = lock.acquire().unwrap();
+    in_child(|| {
+        // Nor those of a process that has no part in it.
+        let before = mappings();
+        (0..50).for_each(|_| {
+            here.send(&lock).unwrap();
+            drop(there.recv::<Lock>().unwrap());
+        });
+        assert!(mappings() < before + 25, "{before} mappings, then {}", mappings());
+    });
+    one_more();
+    let before = mappings();
+    (0..50).for_each(|_| one_more());
+    assert!(mappings() < before + 25, "{before} mappings, then {}", mappings());
+    drop(guard);
+    assert!(!lock.acquire().unwrap().owner_died());
+}
+
+#[test]
 fn a_guard_copied_by_fork_releases_nothing() {
     let _watchdog = watchdog(LONG);
     let lock = Lock::new().unwrap();

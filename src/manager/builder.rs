@@ -234,24 +234,28 @@ impl ManagerBuilder {
             .name(format!("Manager-{}", NUMBER.fetch_add(1, Ordering::Relaxed)))
             .start_method(self.method.unwrap_or_else(start_method))
             .start_hidden()?;
-        let address = match ours.recv_timeout::<Result<Address>>(START_TIMEOUT) {
-            Ok(Ok(address)) => address,
-            Ok(Err(error)) => {
-                child.wait()?;
-                return Err(error);
-            }
-            Err(Error::TimeoutError) => {
-                child.kill()?;
-                child.wait()?;
-                return Err(Error::StartTimeout);
-            }
+        let begun = match ours.recv_timeout::<Result<Address>>(START_TIMEOUT) {
+            Ok(Ok(address)) => Client::of(&Arc::new(Place { server: 0, address, key })),
+            Ok(Err(error)) => Err(error),
+            Err(Error::TimeoutError) => Err(Error::StartTimeout),
             // It ended before it could say anything: how, it tells who joins it.
-            Err(error) => return child.join()?.and(Err(error)),
+            Err(error @ Error::Eof) => return child.join()?.and(Err(error)),
+            Err(error) => Err(error),
         };
-        let place = Arc::new(Place { server: 0, address, key });
-        let client = Client::of(&place)?;
-        let owner = Owner { child, control: ours, shutdown_timeout: self.shutdown_timeout };
-        Ok(Manager { client, owner: Some(owner) })
+        match begun {
+            Ok(client) => {
+                let owner = Owner { child, control: ours, shutdown_timeout: self.shutdown_timeout };
+                Ok(Manager { client, owner: Some(owner) })
+            }
+            Err(error) => {
+                // Nobody would ever use it. If it cannot be killed, it goes because its owner has.
+                drop(ours);
+                if child.kill().is_ok() {
+                    child.wait()?;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Makes a server to be run by the calling process itself.

@@ -332,8 +332,9 @@ impl Manager {
 impl Drop for Manager {
     fn drop(&mut self) {
         // In a fork of the process that started it, the server is not its to end.
-        if self.owner.is_some() && self.client.is_ours() {
-            let _ = self.shutdown();
+        let Some(owner) = self.owner.as_ref().filter(|_| self.client.is_ours()) else { return };
+        if self.shutdown().is_err() && owner.child.kill().is_ok() {
+            let _ = owner.child.wait();
         }
     }
 }

@@ -109,6 +109,8 @@ impl Channel {
             Err(Error::Disconnected) => {
                 self.deaf = true;
                 self.outbox.clear();
+                // One that lives after all must not wait for what is lost.
+                let _ = crate::sys::socket::shutdown_write(self.socket.as_fd());
                 Ok(true)
             }
             other => other,

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -41,7 +42,9 @@ pub struct RawLock {
     /// 1 if somebody who only looked was told of a holder's death in the next acquirer's place.
     /// Written under the lock.
     untold: AtomicU32,
-    padding: AtomicU32,
+    /// Through which of its process's mappings the holder acquired the lock, as [`RawLock::place`] says:
+    /// the kernel knows the lock by its address there. Written by the holder alone.
+    place: AtomicU32,
 }
 
 // SAFETY: `repr(C)`; the words beside the mutex are atomics; the mutex is used by calls of the pthread
@@ -53,7 +56,8 @@ unsafe impl Share for RawLock {
     }
 
     fn is_held(&self) -> bool {
-        self.mutex.state().holder().is_some_and(thread::is_own)
+        self.place.load(Ordering::Relaxed) == self.place()
+            && self.mutex.state().holder().is_some_and(thread::is_own)
     }
 }
 
@@ -89,7 +93,7 @@ impl RawLock {
             mutex: Mutex::uninit(),
             holder: AtomicU64::new(0),
             untold: AtomicU32::new(0),
-            padding: AtomicU32::new(0),
+            place: AtomicU32::new(0),
         }
     }
 
@@ -216,6 +220,13 @@ impl RawLock {
         }
     }
 
+    /// Tells this mapping of the lock from the others of its process.
+    #[inline]
+    fn place(&self) -> u32 {
+        const PAGE: usize = 4096;
+        (ptr::from_ref(self).addr() / PAGE) as u32
+    }
+
     /// The guard of a lock that this thread has just acquired.
     #[inline]
     fn guard(&self, mut owner_died: bool) -> RawLockGuard<'_> {
@@ -224,6 +235,7 @@ impl RawLock {
         // Relaxed, here and below: the mutex orders what concerns anybody else.
         let tid = self.mutex.state().holder().unwrap_or(0);
         self.holder.store(u64::from(pid) << 32 | u64::from(tid), Ordering::Relaxed);
+        self.place.store(self.place(), Ordering::Relaxed);
         if self.untold.load(Ordering::Relaxed) != 0 {
             self.untold.store(0, Ordering::Relaxed);
             owner_died = true;

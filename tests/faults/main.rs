@@ -1,112 +1,210 @@
-//! Any system call of a start may fail once: of the parent, of the child on its way to its function and
-//! back, of the forkserver. That start is an error or does its work, hangs nowhere and leaves nothing
-//! behind, and the next one is as if nothing had been.
+//! Any system call may fail once, in any operation of any room: of the process that asked for it, of the
+//! children, workers and servers that serve it. The operation is an error or does its work, hangs nowhere
+//! and leaves nothing behind, and the next one is as if nothing had been.
 //!
 //! A filter has each call of a whole family of processes ask this one, which counts them and has one
-//! fail: a run for each call, with one of its errors; with `MULTIPROC_FULL=1`, with each of them.
+//! fail: a run for each call, or some of very many, with one of its errors; with `MULTIPROC_FULL=1` for
+//! each call with each of them. An argument picks the operations whose room or name holds it.
 
+mod operations;
 // Not the whole of `support`: what looks for leaks there makes system calls before `init`.
 #[allow(dead_code)]
 #[path = "../support/os.rs"]
 mod os;
 mod seccomp;
 
-use multiproc::{ExitStatus, Process, StartMethod, all_start_methods};
+use operations::{OPERATIONS, Operation, Outcome};
 use os::{Page, Status};
+use seccomp::Question;
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
 
 fn main() {
     multiproc::init();
     os::adopt_orphans();
-    os::alarm(600);
-    for method in all_start_methods() {
-        let (Some(calls), _) = run(method, &mut |_, _| None) else {
+    os::alarm(if is_full() { 6 * 3600 } else { 900 });
+    let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
+    let scratch = Scratch::new();
+    let mut all = Tried::default();
+    for operation in OPERATIONS {
+        if !operation.room.contains(&wanted) && !operation.name.contains(&wanted) {
+            continue;
+        }
+        let Some(tried) = sweep(operation, &scratch.0) else {
             return println!("skipped: no seccomp filter can ask here");
         };
-        let mut tried = Tried::default();
-        for nth in 0..calls {
-            try_all(method, nth, &mut tried);
-        }
-        println!(
-            "{method}: {calls} calls, {} failed, {} starts disturbed: ok",
-            tried.failed, tried.disturbed
-        );
+        println!("{:<16} {:<20} {tried}", operation.room, operation.name);
+        all.add(tried);
+    }
+    println!("{:<37} {all}", "altogether");
+    println!("failed: {}", all.kinds());
+    assert!(all.flaws == 0, "{} flaws", all.flaws);
+}
+
+fn is_full() -> bool {
+    std::env::var_os("MULTIPROC_FULL").is_some()
+}
+
+/// A folder of this run's own, gone with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Scratch {
+        let name = format!("multiproc-faults-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Scratch(path)
     }
 }
 
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What was tried, and what came of it.
 #[derive(Default)]
 struct Tried {
-    failed: u32,
-    disturbed: u32,
+    calls: usize,
+    failed: usize,
+    refused: usize,
+    flaws: usize,
+    kinds: BTreeMap<&'static str, usize>,
 }
 
-/// Has the `nth` call fail, with one of its errors, or with each.
-fn try_all(method: StartMethod, nth: usize, tried: &mut Tried) {
-    let full = std::env::var_os("MULTIPROC_FULL").is_some();
-    for which in 0..if full { 4 } else { 1 } {
-        let mut failed = None;
-        let (_, end) = run(method, &mut |count, number| {
-            let (name, errors) = seccomp::errors_of(number);
-            if count != nth || which >= errors.len() {
-                return None;
-            }
-            let error = errors[(nth + which) % errors.len()];
-            failed = Some((name, error));
-            Some(error)
-        });
-        let Some((name, error)) = failed else { return };
-        let error = std::io::Error::from_raw_os_error(error);
-        assert!(
-            matches!(end, Status::Exited(0 | DISTURBED)),
-            "{method}: {end:?} when call {nth}, {name}, failed: {error}"
-        );
-        tried.failed += 1;
-        tried.disturbed += u32::from(end == Status::Exited(DISTURBED));
+impl Tried {
+    fn add(&mut self, other: Tried) {
+        self.calls += other.calls;
+        self.failed += other.failed;
+        self.refused += other.refused;
+        self.flaws += other.flaws;
+        for (name, count) in other.kinds {
+            *self.kinds.entry(name).or_default() += count;
+        }
+    }
+
+    fn kinds(&self) -> String {
+        let each = self.kinds.iter().map(|(name, count)| format!("{name} {count}"));
+        each.collect::<Vec<_>>().join(", ")
     }
 }
 
-/// Exit codes of the process that starts others.
-const DISTURBED: i32 = 10;
+impl std::fmt::Display for Tried {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Tried { calls, failed, refused, flaws, kinds } = self;
+        let served = failed - refused - flaws;
+        let kinds = kinds.len();
+        write!(
+            f,
+            "{calls:>5} calls, {failed:>5} failures of {kinds:>2} kinds: {refused:>5} refused, {served:>5} served"
+        )
+    }
+}
+
+/// Has one call of the operation fail after the other; `None` if they cannot be made to.
+fn sweep(operation: &Operation, scratch: &Path) -> Option<Tried> {
+    let (calls, _) = run(operation, scratch, &mut |_, _| None);
+    let calls = calls?;
+    let mut tried = Tried { calls, ..Tried::default() };
+    // Where there are many they are of few kinds: the short form takes some of them.
+    let stride = if is_full() { 1 } else { 1 + calls / 200 };
+    // Threads take turns as they like: a few calls more may occur in another run.
+    let mut nth = 0;
+    while try_all(operation, scratch, nth, &mut tried) {
+        nth += stride;
+    }
+    Some(tried)
+}
+
+/// Has the `nth` call fail, with one of its errors, or with each; false if there is none.
+fn try_all(operation: &Operation, scratch: &Path, nth: usize, tried: &mut Tried) -> bool {
+    let mut occurred = false;
+    for which in 0..if is_full() { 4 } else { 1 } {
+        let mut failed = None;
+        let (_, end) = run(operation, scratch, &mut |count, question| {
+            if count != nth || which >= question.errors.len() {
+                return None;
+            }
+            let error = question.errors[(nth + which) % question.errors.len()];
+            failed = Some((question.name, error));
+            Some(error)
+        });
+        let Some((name, error)) = failed else { return occurred };
+        occurred = true;
+        let error = std::io::Error::from_raw_os_error(error);
+        if !matches!(end, Status::Exited(0 | REFUSED)) {
+            let Operation { room, name: operation, .. } = operation;
+            eprintln!("{room}, {operation}: {end:?} when call {nth}, {name}, failed: {error}\n");
+            tried.flaws += 1;
+        }
+        tried.failed += 1;
+        tried.refused += usize::from(end == Status::Exited(REFUSED));
+        *tried.kinds.entry(name).or_default() += 1;
+    }
+    occurred
+}
+
+/// Exit codes of the process that does the operation.
+const REFUSED: i32 = 10;
 const FLAWED: i32 = 99;
 
-/// Starts a child in a process of its own, whose calls fail as `answer` says. Gives how many calls
+/// Does the operation in a process of its own, whose calls fail as `answer` says. Gives how many calls
 /// there were, or `None` if they cannot be made to fail, and how the process ended.
 fn run(
-    method: StartMethod,
-    answer: &mut dyn FnMut(usize, i32) -> Option<i32>,
+    operation: &Operation,
+    scratch: &Path,
+    answer: &mut dyn FnMut(usize, &Question) -> Option<i32>,
 ) -> (Option<usize>, Status) {
     let page = Page::new();
     let (said, end) = UnixStream::pair().unwrap();
     let subject = os::fork(|| {
         // A program that cannot begin, or has no memory, says so: nobody wants to know.
         os::replace(2, end.as_fd());
+        os::set_variable("TMPDIR", scratch.to_str().unwrap());
         if seccomp::ask(&page) {
-            os::alarm(20);
-            let seen = catch_unwind(|| start_twice(method, &page));
+            os::alarm(30);
+            let seen = catch_unwind(|| twice(operation, &page));
             os::exit_now(match seen {
-                Ok(0) => 0,
-                Ok(_) => DISTURBED,
+                Ok(Ok(())) => 0,
+                Ok(Err(_)) => REFUSED,
                 Err(_) => FLAWED,
             });
         }
     });
     let mut calls = None;
     let mut all_gone = true;
+    let mut leaves_a_file = false;
     if let Some(listener) = seccomp::listener_of(subject, &page) {
         let mut count = 0;
-        all_gone = seccomp::serve(&listener, &page, 30_000, |nth, number| {
+        all_gone = seccomp::serve(&listener, &page, 40_000, |nth, question| {
             count += 1;
-            answer(nth, number)
+            let error = answer(nth, question);
+            leaves_a_file |= error.is_some() && question.leaves_a_file();
+            error
         });
         calls = Some(count);
     }
-    assert!(all_gone, "{method}: somebody is left after call {calls:?}");
-    let status = os::wait(subject);
+    let mut status = os::wait(subject);
     // Orphans that nobody reaped.
     while os::reap_any() {}
+    let left = files_in(scratch);
+    if !(left.is_empty() || leaves_a_file) {
+        eprintln!("files: {left:?}");
+        status = Status::Exited(FLAWED);
+    }
+    for file in left {
+        let _ = fs::remove_file(file);
+    }
+    if !all_gone {
+        eprintln!("somebody is left");
+        status = Status::Exited(FLAWED);
+    }
     if matches!(status, Status::Exited(FLAWED) | Status::Killed(_)) {
         drop(end);
         let mut text = String::new();
@@ -116,52 +214,56 @@ fn run(
     (calls, status)
 }
 
-/// A start that may be disturbed, then one that is not: gives how many errors the first had.
-fn start_twice(method: StartMethod, page: &Page) -> usize {
-    let before = os::open_files();
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// The operation while a call may fail, then when none does: gives what the first came to.
+fn twice(operation: &Operation, page: &Page) -> Outcome {
+    let before = Held::now();
     seccomp::set_phase(page, true);
-    let errors = start_once(method);
+    let first = (operation.run)();
     seccomp::set_phase(page, false);
-    check_nothing_is_left(method, before, &errors);
-    let again = start_once(method);
-    assert!(again.is_empty(), "{again:?}, in a later start than {errors:?}");
-    check_nothing_is_left(method, before, &errors);
-    errors.len()
+    before.check(operation, &first);
+    let second = (operation.run)();
+    assert!(second.is_ok(), "{second:?}, later than {first:?}");
+    before.check(operation, &first);
+    first
 }
 
-/// Starts a child and sees to its end; what was refused meanwhile.
-fn start_once(method: StartMethod) -> Vec<multiproc::Error> {
-    let mut errors = Vec::new();
-    let process = Process::new(|bytes: Vec<u8>| bytes.len() as u32, (vec![0; 40_000],));
-    let process = process.stdin(multiproc::Stdio::Piped).current_dir("/");
-    match process.start_method(method).daemon(true).start() {
-        Err(error) => errors.push(error),
-        Ok(child) => {
-            // What failed in a wait is no longer in the way of the next.
-            let status = loop {
-                match child.wait() {
-                    Ok(status) => break status,
-                    Err(error) => errors.push(error),
-                }
-                assert!(errors.len() < 3, "{errors:?}");
-            };
-            match child.join() {
-                Ok(len) => assert_eq!((len, status), (40_000, ExitStatus::Exited(0))),
-                Err(error) => errors.push(error),
-            }
-        }
-    }
-    errors
+/// What a process holds.
+struct Held {
+    descriptors: usize,
+    mappings: usize,
 }
 
-fn check_nothing_is_left(method: StartMethod, before: usize, errors: &[multiproc::Error]) {
-    let left = multiproc::active_children();
-    assert!(left.is_empty(), "{left:?} after {errors:?}");
-    // The forkserver's: its pidfd, its lifeline, and two sockets.
-    let kept = if method == StartMethod::ForkServer { 4 } else { 0 };
-    let now = os::open_files();
-    assert!(now <= before + kept, "{} descriptors after {errors:?}", now - before);
-    if method != StartMethod::ForkServer {
-        assert!(!os::has_children(), "a child after {errors:?}");
+impl Held {
+    fn now() -> Held {
+        Held { descriptors: os::open_files(), mappings: shared_mappings().len() }
     }
+
+    /// Asserts that no more is held now than was then.
+    fn check(&self, operation: &Operation, after: &Outcome) {
+        let left = multiproc::active_children();
+        assert!(left.is_empty(), "{left:?} after {after:?}");
+        let now = os::open_files();
+        let more = now.saturating_sub(self.descriptors + operation.keeps);
+        assert!(more == 0, "{more} of the descriptors {:?} after {after:?}", descriptors());
+        let mappings = shared_mappings();
+        assert!(mappings.len() <= self.mappings, "{mappings:#?} after {after:?}");
+        assert!(operation.keeps > 0 || !os::has_children(), "a child after {after:?}");
+    }
+}
+
+/// The lines of the memory that this process shares with others.
+fn shared_mappings() -> Vec<String> {
+    let text = fs::read_to_string("/proc/self/maps").unwrap();
+    let is_shared = |line: &&str| line.split(' ').nth(1).is_some_and(|mode| mode.ends_with('s'));
+    text.lines().filter(is_shared).map(str::to_owned).collect()
+}
+
+/// What this process's descriptors are of.
+fn descriptors() -> Vec<PathBuf> {
+    let folder = fs::read_dir("/proc/self/fd").unwrap();
+    folder.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok()).collect()
 }

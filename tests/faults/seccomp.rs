@@ -7,48 +7,149 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-/// The calls that ask, and what each may answer for a reason that lies outside of the program.
-const CALLS: &[(c_long, &str, &[i32])] = &[
-    (libc::SYS_socketpair, "socketpair", &[libc::EMFILE, libc::ENOMEM, libc::ENFILE]),
-    (libc::SYS_pipe2, "pipe2", &[libc::EMFILE, libc::ENFILE]),
-    (libc::SYS_fcntl, "fcntl", &[libc::EMFILE, libc::EINVAL]),
-    (libc::SYS_openat, "openat", &[libc::EMFILE, libc::ENOENT, libc::EACCES]),
-    (libc::SYS_clone, "clone", &[libc::EAGAIN, libc::ENOMEM, libc::EPERM]),
-    (libc::SYS_clone3, "clone3", &[libc::ENOSYS, libc::EAGAIN, libc::EPERM]),
-    (libc::SYS_sendmsg, "sendmsg", &[libc::ENOMEM, libc::ETOOMANYREFS, libc::ENOBUFS]),
-    (libc::SYS_recvmsg, "recvmsg", &[libc::ENOMEM, libc::EINTR]),
-    (libc::SYS_ppoll, "ppoll", &[libc::ENOMEM, libc::EINTR]),
-    (libc::SYS_waitid, "waitid", &[libc::EINTR, libc::ENOMEM]),
-    (libc::SYS_pidfd_open, "pidfd_open", &[libc::EMFILE, libc::ENOMEM, libc::ENOSYS]),
-    (libc::SYS_memfd_create, "memfd_create", &[libc::EMFILE, libc::ENOMEM]),
-    (libc::SYS_write, "write", &[libc::ENOSPC, libc::EINTR, libc::EIO]),
-    (libc::SYS_read, "read", &[libc::EIO, libc::EINTR]),
-    (libc::SYS_pread64, "pread64", &[libc::EIO, libc::EINTR]),
-    (libc::SYS_rt_sigaction, "rt_sigaction", &[libc::EINVAL]),
-    (libc::SYS_unshare, "unshare", &[libc::EPERM, libc::ENOSYS, libc::EINVAL]),
-    (libc::SYS_dup3, "dup3", &[libc::EMFILE, libc::EBUSY]),
-    (libc::SYS_close_range, "close_range", &[libc::ENOSYS, libc::ENOMEM]),
-    (libc::SYS_execve, "execve", &[libc::ENOENT, libc::EACCES, libc::ENOMEM, libc::ETXTBSY]),
-    (libc::SYS_prctl, "prctl", &[libc::EPERM]),
-    (libc::SYS_prlimit64, "prlimit64", &[libc::EPERM]),
-    (libc::SYS_getrandom, "getrandom", &[libc::ENOSYS, libc::EINTR]),
-    (libc::SYS_getcwd, "getcwd", &[libc::ENOENT]),
-    (libc::SYS_chdir, "chdir", &[libc::ENOENT, libc::EACCES]),
-    (libc::SYS_ioctl, "ioctl", &[libc::ENOTTY]),
-    (libc::SYS_wait4, "wait4", &[libc::EINTR, libc::ECHILD]),
-    (libc::SYS_statx, "statx", &[libc::ENOSYS, libc::ENOMEM]),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_dup2, "dup2", &[libc::EMFILE, libc::EBUSY]),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_readlink, "readlink", &[libc::ENOENT, libc::EACCES]),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_poll, "poll", &[libc::ENOMEM, libc::EINTR]),
-];
+/// A call that asks, and what it may answer for a reason that lies outside of the program.
+struct Call {
+    number: c_long,
+    name: &'static str,
+    errors: &'static [i32],
+    /// Which of its forms: the others answer for themselves.
+    only: fn(&Arguments) -> bool,
+}
 
-/// What call number `number` may answer, and its name.
-pub(crate) fn errors_of(number: i32) -> (&'static str, &'static [i32]) {
-    let found = CALLS.iter().find(|(known, ..)| *known == c_long::from(number));
-    found.map_or(("?", &[]), |&(_, name, errors)| (name, errors))
+type Arguments = [u64; 6];
+
+macro_rules! calls {
+    ($($number:ident $name:literal: $($error:ident)+ $(, $only:expr)?;)*) => {
+        &[$(Call {
+            number: libc::$number,
+            name: $name,
+            errors: &[$(libc::$error),+],
+            only: calls!(@only $($only)?),
+        }),*]
+    };
+    (@only) => { |_| true };
+    (@only $only:expr) => { $only };
+}
+
+/// Memory that processes share. The rest is the allocator's, which ends a program that there is none for.
+fn maps_shared(arguments: &Arguments) -> bool {
+    arguments[3] & libc::MAP_SHARED as u64 != 0
+}
+
+/// Waiting; waking finds no reason to be refused.
+fn sleeps(arguments: &Arguments) -> bool {
+    let operation = arguments[1] as i32 & !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME);
+    [libc::FUTEX_WAIT, libc::FUTEX_WAIT_BITSET].contains(&operation)
+}
+
+const CALLS: &[&[Call]] = &[EVERYWHERE, OLD];
+
+const EVERYWHERE: &[Call] = calls! {
+    SYS_accept4 "accept4": EMFILE ECONNABORTED ENOBUFS EINTR;
+    SYS_bind "bind": EADDRINUSE EACCES ENOMEM;
+    SYS_chdir "chdir": ENOENT EACCES;
+    SYS_clock_nanosleep "clock_nanosleep": EINTR;
+    SYS_clone "clone": EAGAIN ENOMEM EPERM;
+    SYS_clone3 "clone3": ENOSYS EAGAIN EPERM;
+    SYS_close_range "close_range": ENOSYS ENOMEM;
+    SYS_connect "connect": ECONNREFUSED ETIMEDOUT EAGAIN;
+    SYS_dup3 "dup3": EMFILE EBUSY;
+    SYS_epoll_create1 "epoll_create1": EMFILE ENOMEM;
+    SYS_epoll_ctl "epoll_ctl": ENOMEM ENOSPC;
+    SYS_epoll_pwait "epoll_pwait": EINTR;
+    SYS_eventfd2 "eventfd2": EMFILE ENFILE ENOMEM;
+    SYS_execve "execve": ENOENT EACCES ENOMEM ETXTBSY;
+    SYS_fallocate "fallocate": ENOSPC EINTR EOPNOTSUPP;
+    SYS_fchmod "fchmod": EPERM;
+    SYS_fcntl "fcntl": EMFILE EINVAL;
+    SYS_flock "flock": EINTR ENOLCK;
+    SYS_fstat "fstat": ENOMEM;
+    SYS_ftruncate "ftruncate": EINTR EFBIG ENOSPC;
+    SYS_futex "futex": EINTR EAGAIN, sleeps;
+    SYS_futex_waitv "futex_waitv": EINTR EAGAIN ENOSYS;
+    SYS_getcwd "getcwd": ENOENT;
+    SYS_getdents64 "getdents64": ENOENT;
+    SYS_getpeername "getpeername": ENOBUFS ENOTCONN;
+    SYS_getrandom "getrandom": ENOSYS EINTR;
+    SYS_getsockname "getsockname": ENOBUFS;
+    SYS_getsockopt "getsockopt": ENOBUFS ENOPROTOOPT;
+    SYS_ioctl "ioctl": ENOTTY;
+    SYS_listen "listen": EADDRINUSE;
+    SYS_memfd_create "memfd_create": EMFILE ENOMEM;
+    SYS_mmap "mmap": ENOMEM EAGAIN EPERM, maps_shared;
+    SYS_openat "openat": EMFILE ENOENT EACCES;
+    SYS_pidfd_open "pidfd_open": EMFILE ENOMEM ENOSYS;
+    SYS_pidfd_send_signal "pidfd_send_signal": EPERM;
+    SYS_pipe2 "pipe2": EMFILE ENFILE;
+    SYS_ppoll "ppoll": ENOMEM EINTR;
+    SYS_prctl "prctl": EPERM;
+    SYS_pread64 "pread64": EIO EINTR;
+    SYS_prlimit64 "prlimit64": EPERM;
+    SYS_pwrite64 "pwrite64": EIO EINTR ENOSPC;
+    SYS_read "read": EIO EINTR;
+    SYS_recvfrom "recvfrom": ECONNRESET EINTR ENOMEM;
+    SYS_recvmsg "recvmsg": ENOMEM EINTR;
+    SYS_rt_sigaction "rt_sigaction": EINVAL;
+    SYS_sched_getaffinity "sched_getaffinity": EINVAL;
+    SYS_sendmsg "sendmsg": ENOMEM ETOOMANYREFS ENOBUFS;
+    SYS_sendto "sendto": ECONNRESET EINTR ENOBUFS;
+    SYS_setsockopt "setsockopt": ENOPROTOOPT ENOMEM;
+    SYS_socket "socket": EMFILE EAFNOSUPPORT ENOBUFS;
+    SYS_socketpair "socketpair": EMFILE ENOMEM ENFILE;
+    SYS_statx "statx": ENOSYS ENOMEM;
+    SYS_unlinkat "unlinkat": EBUSY EACCES;
+    SYS_unshare "unshare": EPERM ENOSYS EINVAL;
+    SYS_wait4 "wait4": EINTR ECHILD;
+    SYS_waitid "waitid": EINTR ENOMEM;
+    SYS_write "write": ENOSPC EINTR EIO;
+    SYS_writev "writev": ENOSPC EINTR EIO;
+};
+
+/// Calls that newer machines do not have.
+#[cfg(target_arch = "x86_64")]
+const OLD: &[Call] = calls! {
+    SYS_dup2 "dup2": EMFILE EBUSY;
+    SYS_epoll_wait "epoll_wait": EINTR;
+    SYS_poll "poll": ENOMEM EINTR;
+    SYS_readlink "readlink": ENOENT EACCES;
+    SYS_unlink "unlink": EBUSY EACCES;
+};
+
+#[cfg(not(target_arch = "x86_64"))]
+const OLD: &[Call] = &[];
+
+/// A call that asks what to answer.
+pub(crate) struct Question {
+    pub(crate) name: &'static str,
+    /// What it may fail with.
+    pub(crate) errors: &'static [i32],
+}
+
+impl Question {
+    /// `None` if it is of a form that is left alone.
+    fn of(asked: &libc::seccomp_notif) -> Option<Question> {
+        let call = calls().find(|call| call.number == c_long::from(asked.data.nr))?;
+        let mut errors = call.errors;
+        if call.name == "write" && is_counter(asked.pid, asked.data.args[0]) {
+            errors = &[libc::EINTR];
+        }
+        (call.only)(&asked.data.args).then_some(Question { name: call.name, errors })
+    }
+
+    /// Whether a file that it does not take away is still there, as it has to be.
+    pub(crate) fn leaves_a_file(&self) -> bool {
+        self.name.starts_with("unlink")
+    }
+}
+
+/// Whether it is an eventfd: a write to one finds room, or waits for it.
+fn is_counter(pid: u32, fd: u64) -> bool {
+    let link = std::fs::read_link(format!("/proc/{pid}/fd/{fd}"));
+    link.is_ok_and(|link| link.to_string_lossy().contains("eventfd"))
+}
+
+fn calls() -> impl Iterator<Item = &'static Call> + Clone {
+    CALLS.iter().copied().flatten()
 }
 
 fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
@@ -59,9 +160,9 @@ fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
 fn program() -> Vec<libc::sock_filter> {
     let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     let mut program = vec![instruction(load, 0, 0, 0)];
-    for (left, (number, ..)) in (0..CALLS.len()).rev().zip(CALLS) {
+    for (left, call) in (0..calls().count()).rev().zip(calls()) {
         let compare = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-        program.push(instruction(compare, *number as u32, left as u8 + 1, 0));
+        program.push(instruction(compare, call.number as u32, left as u8 + 1, 0));
     }
     let answer = libc::BPF_RET | libc::BPF_K;
     program.push(instruction(answer, libc::SECCOMP_RET_ALLOW, 0, 0));
@@ -138,13 +239,13 @@ pub(crate) fn listener_of(pid: Pid, page: &Page) -> Option<OwnedFd> {
 }
 
 /// Answers every question until nobody is left who could ask. In the phase, the `answer` is given the
-/// count of calls so far, and the number of the next, and tells what that fails with. False if
+/// count of calls so far, and the next, and tells what that fails with. False if
 /// somebody still lives who has not asked anything for so long.
 pub(crate) fn serve(
     listener: &OwnedFd,
     page: &Page,
     milliseconds: i32,
-    mut answer: impl FnMut(usize, i32) -> Option<i32>,
+    mut answer: impl FnMut(usize, &Question) -> Option<i32>,
 ) -> bool {
     let mut count = 0;
     loop {
@@ -165,8 +266,9 @@ pub(crate) fn serve(
             continue;
         }
         let mut error = None;
-        if page.word(PHASE).load(Ordering::SeqCst) != 0 {
-            error = answer(count, question.data.nr);
+        let asked = Question::of(&question);
+        if let (Some(asked), true) = (asked, page.word(PHASE).load(Ordering::SeqCst) != 0) {
+            error = answer(count, &asked);
             count += 1;
         }
         let go_on = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
