@@ -252,7 +252,7 @@ fn a_worker_that_cannot_be_replaced_at_once_is_replaced_later() {
         assert_eq!(pool.map(square, 0..9).unwrap().len(), 9);
         let used = os::count_descriptors() as u64;
         let pids: Vec<u32> = pool.snapshot().workers.iter().map(|worker| worker.pid).collect();
-        os::limit_descriptors(used - 4);
+        os::limit_descriptors(used - 10);
         assert!(pool.kill_worker(pids[0]));
         let start = Instant::now();
         while pool.snapshot().workers.iter().any(|worker| worker.pid == pids[0]) {
