@@ -1,5 +1,6 @@
 //! Blocks with names, and lists in them.
 
+mod hostile_peers;
 mod support;
 
 use multiproc::{Error, Object, Process, ShareableList, SharedMemory, SharedMemoryManager};
@@ -283,4 +284,18 @@ fn a_handle_is_as_long_whatever_the_list_holds() {
     assert_eq!(short.get(0).unwrap(), 7.into());
     drop(short);
     assert!(is_errno(multiproc::from_bytes::<ShareableList>(&encoded), libc::ENOENT));
+}
+
+#[test]
+fn what_the_fuzzer_began_with_is_a_list_or_refused() {
+    let _watchdog = watchdog(LONG);
+    for seed in hostile_peers::seeds("list") {
+        assert!(hostile_peers::check_list(&seed));
+        for at in 0..seed.len() {
+            hostile_peers::check_list(&seed[..at]);
+            let mut other = seed.clone();
+            other[at] ^= 1 << (at % 8);
+            hostile_peers::check_list(&other);
+        }
+    }
 }

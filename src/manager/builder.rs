@@ -133,6 +133,16 @@ impl ManagerBuilder {
         self
     }
 
+    /// How long a client over a network may be silent, also when it is asked whether it is there, before it
+    /// is given up: its machine may have lost its power, or its network. What it held comes back then, as that
+    /// of a client that died. Counted in seconds, two at least; by default thirty. A client gives the server
+    /// up after thirty.
+    #[doc(alias = "SO_KEEPALIVE")]
+    pub fn keepalive(mut self, patience: Duration) -> ManagerBuilder {
+        self.limits.keepalive = patience;
+        self
+    }
+
     /// Whether CPython programs may be clients too, by `BaseManager.connect`. By default not.
     ///
     /// They make and use lists, dicts, sets, namespaces, queues, events, locks, semaphores, conditions,
@@ -338,7 +348,7 @@ fn open(
     owner: Option<OwnedFd>,
 ) -> Result<(Server, Address)> {
     allow_many_descriptors();
-    let door = Door::open(address)?;
+    let door = Door::open(address, limits.keepalive)?;
     let address = door.address().clone();
     let server = sys::random::u64().map_err(Error::os("getrandom"))? | 1;
     let place = Arc::new(Place { server, address: address.clone(), key });

@@ -173,7 +173,8 @@ impl Client {
     }
 
     fn push_garbage(&self, link: &mut Link) {
-        if !self.any_garbage.swap(false, Ordering::Acquire) {
+        let is_any = || self.any_garbage.swap(false, Ordering::Acquire);
+        if !self.any_garbage.load(Ordering::Relaxed) || !is_any() {
             return;
         }
         for object in std::mem::take(&mut *lock(&self.garbage)) {

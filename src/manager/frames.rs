@@ -28,6 +28,13 @@ pub(super) enum Filled {
     Lost,
 }
 
+/// Whether an error means that the other side is gone, or its network: of a silent peer the kernel tells
+/// ETIMEDOUT, or what the network has answered meanwhile.
+fn is_lost(number: i32) -> bool {
+    use sys::{ECONNRESET, EHOSTUNREACH, ENETDOWN, ENETUNREACH, EPIPE, ETIMEDOUT};
+    [EPIPE, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENETDOWN].contains(&number)
+}
+
 /// What has arrived and was not consumed.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
@@ -50,7 +57,7 @@ impl Inbox {
             Ok(_) => Ok(Filled::Some),
             Err(error) => match error.raw_os_error() {
                 Some(sys::EAGAIN) if dont_wait => Ok(Filled::Nothing),
-                Some(sys::ECONNRESET | sys::ETIMEDOUT) => Ok(Filled::Lost),
+                Some(number) if is_lost(number) => Ok(Filled::Lost),
                 _ => Err(Error::os("recvmsg")(error)),
             },
         }
@@ -171,9 +178,7 @@ impl Outbox {
                 Ok(len) => self.sent += len,
                 Err(error) => match error.raw_os_error() {
                     Some(sys::EAGAIN) if !wait => return Ok(false),
-                    Some(sys::EPIPE | sys::ECONNRESET | sys::ETIMEDOUT) => {
-                        return Err(Error::Disconnected);
-                    }
+                    Some(number) if is_lost(number) => return Err(Error::Disconnected),
                     _ => return Err(Error::os("sendmsg")(error)),
                 },
             }

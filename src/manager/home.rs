@@ -50,7 +50,8 @@ impl Ledger {
     }
 
     pub(super) fn take(&self) -> Vec<Note> {
-        if !self.any.swap(false, Ordering::Acquire) {
+        // Mostly there is none, and to look costs less than to write.
+        if !self.any.load(Ordering::Relaxed) || !self.any.swap(false, Ordering::Acquire) {
             return Vec::new();
         }
         std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))

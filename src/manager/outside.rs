@@ -21,7 +21,7 @@ impl Outside {
     }
 
     /// Answers a call with what another thread has found.
-    pub(super) fn answer<R: Encode>(&self, ticket: Ticket, outcome: &Result<R>) {
+    pub(super) fn answer<R: Encode>(&self, ticket: Ticket, outcome: Result<&R, &Error>) {
         let mut payload = Payload::default();
         match outcome {
             Ok(value) => {
@@ -31,7 +31,22 @@ impl Outside {
             }
             Err(error) => protocol::push_error(&mut payload, error),
         }
-        let answer = Answer { ticket, payload, lent: false };
+        self.deliver(Answer { ticket, payload, lent: false });
+    }
+
+    /// As [`answer`](Self::answer), with something that stays the object's: it is settled later, if this is
+    /// true. Otherwise it cannot be encoded, and the call was answered so.
+    pub(super) fn lend<R: Encode>(&self, ticket: Ticket, value: &R) -> bool {
+        let mut payload = Payload::default();
+        let pushed = protocol::push_value(&mut payload, value);
+        if let Err(error) = &pushed {
+            protocol::push_error(&mut payload, error);
+        }
+        self.deliver(Answer { ticket, payload, lent: pushed.is_ok() });
+        pushed.is_ok()
+    }
+
+    fn deliver(&self, answer: Answer) {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
         // It fails where the counter is full: then it rings already.
         let _ = sys::fd::ring(self.bell.as_fd());

@@ -126,6 +126,12 @@ impl Call<'_> {
         Ok(())
     }
 
+    /// Answers the call with an error that is not its own to give away.
+    pub(super) fn fail(&mut self, error: &Error) {
+        protocol::push_error(self.reply, error);
+        self.outcome = Outcome::Answered;
+    }
+
     /// Answers the call with something that stays the object's: it is [settled](Served::settled) later.
     pub(super) fn lend<R: Encode + ?Sized>(&mut self, value: &R) -> Result<Ticket> {
         protocol::push_value(self.reply, value)?;

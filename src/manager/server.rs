@@ -9,6 +9,7 @@ use super::served::{Ticket, Waits};
 use super::session::{Channel, Session};
 use super::types::{ById, Limits, Names};
 use crate::connection::Secret;
+use crate::sys::alarm::Alarm;
 use crate::sys::poll::Epoll;
 use crate::sys::socket;
 use crate::sys::time::Deadline;
@@ -20,11 +21,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What epoll calls the listening socket, the owner's, and other threads' bell; channels have higher numbers.
+/// What epoll calls the listening socket, the owner's, other threads' bell and the alarm; channels have higher
+/// numbers.
 const DOOR: u64 = 0;
 const OWNER: u64 = 1;
 const BELL: u64 = 2;
-const FIRST_CHANNEL: u64 = 3;
+const ALARM: u64 = 3;
+const FIRST_CHANNEL: u64 = 4;
 
 /// How long the references in messages of a client that is gone are kept.
 const KEEP_LENT: Duration = Duration::from_secs(60);
@@ -60,11 +63,16 @@ pub(super) struct Server {
     /// Hangs up when the manager's owner wants the server to end.
     _owner: Option<OwnedFd>,
     epoll: Epoll,
+    /// Rings when the first of the timers is due, or earlier: a timeout of `epoll_wait` would be set anew
+    /// for each call that is served, which costs more than to serve it. None where there is no such clock.
+    alarm: Option<Alarm>,
+    /// When it rings.
+    rings_at: Option<Instant>,
     next_key: u64,
-    pub(super) channels: ById<Channel>,
+    pub(super) channels: ById<Box<Channel>>,
     /// Those who have not proved that they hold the key, the oldest first.
     waiting: VecDeque<u64>,
-    pub(super) strangers: HashMap<u64, Stranger>,
+    pub(super) strangers: ById<Stranger>,
     pub(super) sessions: ById<Session>,
     pub(super) secrets: HashMap<[u8; 16], u64>,
     pub(super) parked: HashMap<Ticket, Parked>,
@@ -93,6 +101,7 @@ impl Server {
         }
         let outside = Arc::new(Outside::new()?);
         epoll.add(outside.as_fd(), BELL).map_err(Error::os("epoll_ctl"))?;
+        let alarm = Alarm::new().ok().filter(|alarm| epoll.add(alarm.as_fd(), ALARM).is_ok());
         Ok(Server {
             home,
             limits,
@@ -100,10 +109,12 @@ impl Server {
             door,
             _owner: owner,
             epoll,
+            alarm,
+            rings_at: None,
             next_key: FIRST_CHANNEL,
             channels: ById::default(),
             waiting: VecDeque::new(),
-            strangers: HashMap::new(),
+            strangers: ById::default(),
             sessions: ById::default(),
             secrets: HashMap::new(),
             parked: HashMap::new(),
@@ -120,17 +131,35 @@ impl Server {
         let _entered = self.home.enter()?;
         let mut ready = Vec::new();
         loop {
-            let next = self.timers.first().map_or(Deadline::NEVER, |(at, _)| Deadline::at(*at));
-            self.epoll.wait(next, &mut ready).map_err(Error::os("epoll_wait"))?;
+            let until = self.set_alarm();
+            self.epoll.wait(until, &mut ready).map_err(Error::os("epoll_wait"))?;
             for &key in &ready {
                 match key {
                     DOOR => self.let_in()?,
                     OWNER => return Ok(()),
                     BELL => self.hear(),
+                    ALARM => self.alarm_has_rung(),
                     channel => self.attend(channel, true),
                 }
             }
             self.run_timers()?;
+        }
+    }
+
+    /// Sees to it that the first timer is not slept through: how long `epoll_wait` may take.
+    fn set_alarm(&mut self) -> Deadline {
+        let Some(&(first, _)) = self.timers.first() else { return Deadline::NEVER };
+        if self.rings_at.is_some_and(|rings_at| rings_at <= first) {
+            return Deadline::NEVER;
+        }
+        self.rings_at = self.alarm.as_ref().and_then(|alarm| alarm.set(first).ok()).map(|()| first);
+        if self.rings_at.is_some() { Deadline::NEVER } else { Deadline::at(first) }
+    }
+
+    fn alarm_has_rung(&mut self) {
+        self.rings_at = None;
+        if let Some(alarm) = &self.alarm {
+            alarm.heard();
         }
     }
 
@@ -200,7 +229,7 @@ impl Server {
                         // A Python program sends its request when its last word was acknowledged.
                         let _ = socket::acknowledge_now(socket.as_fd());
                     }
-                    self.channels.insert(key, Channel::new(key, socket));
+                    self.channels.insert(key, Box::new(Channel::new(key, socket)));
                 }
             }
             Err(_) => self.is_known_now(key),
@@ -228,7 +257,7 @@ impl Server {
                 self.watch(&mut channel);
                 self.channels.insert(key, channel);
             }
-            Ok(false) | Err(_) => self.bury(channel),
+            Ok(false) | Err(_) => self.bury(*channel),
         }
         self.settle();
     }
@@ -308,7 +337,7 @@ impl Server {
         drop(self.strangers.remove(&key));
         self.is_known_now(key);
         if let Some(channel) = self.channels.remove(&key) {
-            self.bury(channel);
+            self.bury(*channel);
         }
         self.settle();
         self.wake();
@@ -394,7 +423,8 @@ impl Server {
     }
 
     fn run_timers(&mut self) -> Result<()> {
-        if self.timers.is_empty() {
+        // While the alarm is set and silent, nothing is due.
+        if self.timers.is_empty() || self.rings_at.is_some() {
             return Ok(());
         }
         let now = Instant::now();

@@ -1,6 +1,7 @@
 //! What a server is told when it starts.
 
 use super::home::Home;
+use super::place::KEEPALIVE;
 use crate::process::target::Location;
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -19,6 +20,8 @@ crate::message! {
         pub(super) strangers: usize,
         /// How long they may take.
         pub(super) handshake_timeout: Duration,
+        /// How long a silent client over a network is believed to be there.
+        pub(super) keepalive: Duration,
         pub(super) parked_calls: usize,
         /// Whether CPython programs may be clients.
         pub(super) python: bool,
@@ -34,6 +37,7 @@ impl Default for Limits {
             connections: 1 << 16,
             strangers: 256,
             handshake_timeout: Duration::from_secs(10),
+            keepalive: KEEPALIVE,
             parked_calls: 1 << 16,
             python: false,
             legacy_md5: false,

@@ -61,7 +61,7 @@ impl Order {
     }
 
     /// Takes the order from the front of a packet and leaves the arguments.
-    fn decode(decoder: &mut Decoder<'_>) -> Result<Order> {
+    pub(super) fn decode(decoder: &mut Decoder<'_>) -> Result<Order> {
         if u64::decode(decoder)? != target::fingerprint() {
             return Err(Error::DifferentExecutable);
         }

@@ -104,17 +104,7 @@ impl Progress {
             pidfd: born.pidfd,
             reaper: born.reaper,
             start_deadline: Deadline::after(role.start_timeout),
-            state: Mutex::new(State {
-                control: Some(Arc::new(born.control)),
-                lifeline,
-                served,
-                greeted: born.greeted,
-                silent: false,
-                timed_out: false,
-                finished: None,
-                told: None,
-                status: None,
-            }),
+            state: Mutex::new(State::new(born.control, lifeline, served, born.greeted)),
         }
     }
 
@@ -284,6 +274,20 @@ impl Progress {
 }
 
 impl State {
+    fn new(control: Control, lifeline: Option<OwnedFd>, served: bool, greeted: bool) -> State {
+        State {
+            control: Some(Arc::new(control)),
+            lifeline,
+            served,
+            greeted,
+            silent: false,
+            timed_out: false,
+            finished: None,
+            told: None,
+            status: None,
+        }
+    }
+
     /// Reads what a child has said that has not greeted yet. Gives the socket if its greeting is still
     /// to come by it, and whether there is a limit to the wait for it.
     fn await_greeting(&mut self) -> (Option<Arc<Control>>, bool) {
@@ -337,6 +341,21 @@ impl State {
         self.status = Some(status);
         self.control = None;
         self.lifeline = None;
+    }
+}
+
+/// Reads all that a child says, as its parent does; whether it said what it leaves.
+#[cfg(any(test, fuzzing))]
+pub(super) fn hear(control: Control) -> bool {
+    let mut state = State::new(control, None, true, false);
+    state.absorb_all();
+    let Some(Finished { outcome, .. }) = state.finished else { return false };
+    match outcome {
+        Ok(mut left) => {
+            let mut decoder = Decoder::new(&left.bytes, &mut left.fds);
+            Vec::<String>::decode(&mut decoder).is_ok()
+        }
+        Err(error) => !matches!(error, Error::Decode { .. }),
     }
 }
 

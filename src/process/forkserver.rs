@@ -9,6 +9,9 @@
 
 mod server;
 
+#[cfg(any(test, fuzzing))]
+pub(super) use server::hear_requests;
+
 use super::child::{Born, Child, Progress, Reaper};
 use super::control::{Control, Incoming, Kind, Packet};
 use super::target::{Entry, EntryPoint, Location};

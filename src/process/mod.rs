@@ -10,6 +10,8 @@ mod exit;
 mod family;
 mod fork;
 mod forkserver;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod lifeline;
 mod method;
 pub(crate) mod panics;

@@ -6,6 +6,7 @@
 //! `EINTR` is retried here, with the remaining time recomputed, unless a name says otherwise.
 #![allow(unsafe_code)]
 
+pub(crate) mod alarm;
 pub(crate) mod fd;
 pub(crate) mod futex;
 pub(crate) mod limits;
@@ -47,8 +48,9 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
 
 /// The `errno` names that the other rooms sort errors by.
 pub(crate) use libc::{
-    EADDRINUSE, EAGAIN, ECHILD, ECONNREFUSED, ECONNRESET, EDEADLK, EEXIST, EFBIG, EINVAL, EMFILE,
-    ENFILE, ENOENT, ENOMEM, ENOTRECOVERABLE, EPIPE, ESRCH, ETIMEDOUT,
+    EADDRINUSE, EAGAIN, ECHILD, ECONNREFUSED, ECONNRESET, EDEADLK, EEXIST, EFBIG, EHOSTUNREACH,
+    EINVAL, EMFILE, ENETDOWN, ENETUNREACH, ENFILE, ENOENT, ENOMEM, ENOTRECOVERABLE, EPIPE, ESRCH,
+    ETIMEDOUT,
 };
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::{errno_result, retry};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// The most descriptors the kernel takes in one message (`SCM_MAX_FD`).
 pub(crate) const MAX_FDS: usize = 253;
@@ -314,32 +315,48 @@ fn on_the_way(socket: BorrowedFd<'_>) -> io::Result<i32> {
 
 /// `getsockopt(SOL_SOCKET, option)` for an option that is one number.
 pub(crate) fn number(socket: BorrowedFd<'_>, option: i32) -> io::Result<i32> {
+    get(socket, libc::SOL_SOCKET, option)
+}
+
+fn get(socket: BorrowedFd<'_>, level: i32, option: i32) -> io::Result<i32> {
     let mut number = 0i32;
     let mut len = std::mem::size_of::<i32>() as libc::socklen_t;
     // SAFETY: `number` is writable for `len` bytes.
     errno_result(unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw mut number).cast(),
-            &mut len,
-        )
+        libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut number).cast(), &mut len)
     })?;
     Ok(number)
 }
 
-/// `setsockopt`: has the kernel ask a silent TCP peer, after 15 seconds and then three times in as many,
-/// whether it is still there; if not, the socket is at its end (ETIMEDOUT).
-pub(crate) fn keep_alive(socket: BorrowedFd<'_>) -> io::Result<()> {
+/// `setsockopt`: has the kernel ask a TCP peer that is silent for half of `patience`, and then three times in
+/// the other half, whether it is still there; if not, the socket is at its end (ETIMEDOUT). The same if
+/// what was sent is not acknowledged for so long. Counted in seconds, two at least.
+pub(crate) fn keep_alive(socket: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
+    const MOST: u64 = 1 << 15; // of seconds that the kernel takes
+    let seconds = patience.as_secs().clamp(2, MOST) as i32;
     let options = [
         (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 15),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 5),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds / 2),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, (seconds / 6).max(1)),
         (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 3),
-        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 30_000),
+        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, seconds * 1000),
     ];
     options.iter().try_for_each(|&(level, option, value)| set(socket, level, option, value))
+}
+
+/// What [`keep_alive`] has set: whether it has, the silence, the pauses, how many of them, and the time for
+/// what was sent.
+#[cfg(test)]
+pub(crate) fn kept_alive(socket: BorrowedFd<'_>) -> io::Result<[i32; 5]> {
+    use libc::{IPPROTO_TCP, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_USER_TIMEOUT};
+    let tcp = |option| get(socket, IPPROTO_TCP, option);
+    Ok([
+        number(socket, libc::SO_KEEPALIVE)?,
+        tcp(TCP_KEEPIDLE)?,
+        tcp(TCP_KEEPINTVL)?,
+        tcp(TCP_KEEPCNT)?,
+        tcp(TCP_USER_TIMEOUT)?,
+    ])
 }
 
 /// `setsockopt(TCP_QUICKACK)`: what has arrived is acknowledged at once, not with the next answer.
@@ -495,7 +512,7 @@ mod tests {
         assert_eq!(errno(is_unix(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(send_room(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(was_all_taken(read.as_fd())), Some(libc::ENOTSOCK));
-        assert_eq!(errno(keep_alive(read.as_fd())), Some(libc::ENOTSOCK));
+        assert_eq!(errno(keep_alive(read.as_fd(), Duration::ZERO)), Some(libc::ENOTSOCK));
         assert_eq!(errno(acknowledge_now(read.as_fd())), Some(libc::ENOTSOCK));
         assert_eq!(errno(send_bytes(read.as_fd(), b"x", true)), Some(libc::ENOTSOCK));
         let onto =
@@ -522,6 +539,19 @@ mod tests {
         shutdown_read(b.as_fd()).unwrap();
         let sent = send(a.as_fd(), &[io::IoSlice::new(b"x")], &[], true);
         assert_eq!(errno(sent), Some(libc::EPIPE));
+    }
+
+    #[test]
+    fn a_silent_peer_is_asked_in_time() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for (patience, wanted) in [
+            (Duration::from_secs(30), [1, 15, 5, 3, 30_000]),
+            (Duration::ZERO, [1, 1, 1, 3, 2000]),
+            (Duration::MAX, [1, 1 << 14, (1 << 15) / 6, 3, 1000 << 15]),
+        ] {
+            keep_alive(listener.as_fd(), patience).unwrap();
+            assert_eq!(kept_alive(listener.as_fd()).unwrap(), wanted);
+        }
     }
 
     #[test]

@@ -97,6 +97,8 @@ const EVERYWHERE: &[Call] = calls! {
     SYS_socket "socket": EMFILE EAFNOSUPPORT ENOBUFS;
     SYS_socketpair "socketpair": EMFILE ENOMEM ENFILE;
     SYS_statx "statx": ENOSYS ENOMEM;
+    SYS_timerfd_create "timerfd_create": EMFILE ENFILE ENOSYS;
+    SYS_timerfd_settime "timerfd_settime": EINVAL;
     SYS_unlinkat "unlinkat": EBUSY EACCES;
     SYS_unshare "unshare": EPERM ENOSYS EINVAL;
     SYS_wait4 "wait4": EINTR ECHILD;

@@ -1,9 +1,10 @@
 //! What the fuzzers and the tests that replay their seeds have in common.
 #![allow(dead_code, unreachable_pub)]
 
+use multiproc::shared_memory::SharedMemory;
 use multiproc::{
-    Address, Connection, Encode, Encoder, Error, Listener, Object, Result, answer_challenge,
-    deliver_challenge, pipe,
+    Address, Connection, Encode, Encoder, Error, Listener, Object, Result, ShareableList,
+    answer_challenge, deliver_challenge, pipe,
 };
 use std::io::Write;
 use std::net::Shutdown;
@@ -160,4 +161,43 @@ pub fn check_address(bytes: &[u8]) {
         Err(Error::InvalidArgument { .. }) => {}
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Any bytes as a list in named memory, whose items are read and changed; whether it is one.
+pub fn check_list(bytes: &[u8]) -> bool {
+    let block = SharedMemory::create(None, bytes.len().max(1)).unwrap();
+    block.write_at(0, bytes).unwrap();
+    let attached = ShareableList::attach(block.name());
+    let answers = attached.as_ref().map(read_and_change);
+    block.unlink().unwrap();
+    match answers {
+        Ok(()) => true,
+        Err(Error::Corrupt { .. }) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn read_and_change(list: &ShareableList) {
+    let known =
+        |error: &Error| matches!(error, Error::Corrupt { .. } | Error::InvalidArgument { .. });
+    let items: Vec<Result<Object>> = list.iter().collect();
+    assert_eq!(items.len(), list.len());
+    for (at, item) in items.iter().enumerate() {
+        match item {
+            Ok(item) => {
+                let _ = (list.count(item), list.index(item));
+                // What fits a place stays what it is.
+                if list.set(at, item).is_ok() {
+                    assert_eq!(list.get(at).unwrap().to_string(), item.to_string());
+                }
+            }
+            Err(error) => assert!(known(error), "{error}"),
+        }
+        for other in [Object::None, 7.into(), 0.5.into(), "text".into(), vec![0u8, 1].into()] {
+            if list.set(at, &other).is_ok() {
+                assert_eq!(list.get(at).unwrap().to_string(), other.to_string());
+            }
+        }
+    }
+    let _ = (list.format(), list.get(items.len()).unwrap_err());
 }

@@ -13,6 +13,7 @@ mod barrier;
 mod channel;
 mod condition;
 mod event;
+mod manager;
 mod pool;
 mod proof;
 mod queue;
@@ -149,6 +150,26 @@ const TESTS: &[(&str, fn())] = &[
         pool::a_task_is_tried_again_from_each_instruction_of_it,
     ),
     ("pool::a_storm_loses_and_repeats_no_task", pool::a_storm_loses_and_repeats_no_task),
+    (
+        "manager::a_lock_comes_back_from_every_instruction_of_its_holder",
+        manager::a_lock_comes_back_from_every_instruction_of_its_holder,
+    ),
+    (
+        "manager::a_permit_comes_back_from_every_instruction_of_its_owner",
+        manager::a_permit_comes_back_from_every_instruction_of_its_owner,
+    ),
+    (
+        "manager::an_item_that_a_getter_has_not_read_is_put_back_from_every_instruction",
+        manager::an_item_that_a_getter_has_not_read_is_put_back_from_every_instruction,
+    ),
+    (
+        "manager::what_is_put_and_set_is_there_or_not_from_every_instruction",
+        manager::what_is_put_and_set_is_there_or_not_from_every_instruction,
+    ),
+    (
+        "manager::a_server_killed_at_any_instruction_of_a_call_leaves_no_client_waiting",
+        manager::a_server_killed_at_any_instruction_of_a_call_leaves_no_client_waiting,
+    ),
 ];
 
 /// What the command line asks for.

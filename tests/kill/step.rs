@@ -9,6 +9,7 @@
 use super::report::{Config, Failure, Report, Wrong, call_name};
 use super::trace;
 use crate::support::os::{self, Page, Pid, Sight, Status};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -151,6 +152,8 @@ struct Round<'a, S: Scenario> {
     /// Forked and not yet reaped; the drop kills them.
     living: Vec<Pid>,
     sleepers: Vec<Pid>,
+    /// Children that the scenario's state has.
+    of_the_state: BTreeSet<Pid>,
     unblocked: usize,
 }
 
@@ -174,6 +177,7 @@ impl<'a, S: Scenario> Round<'a, S> {
             place: String::new(),
             living: Vec::new(),
             sleepers: Vec::new(),
+            of_the_state: os::children(),
             unblocked: 0,
         }
     }
@@ -408,7 +412,7 @@ impl<'a, S: Scenario> Round<'a, S> {
     /// Children of the killed come to the harness: they must not outlive the round.
     fn see_orphans_die(&mut self) {
         let mut orphans = os::children();
-        orphans.retain(|pid| !self.living.contains(pid));
+        orphans.retain(|pid| !self.living.contains(pid) && !self.of_the_state.contains(pid));
         for pid in orphans {
             if os::wait_until(pid, self.deadline()).is_none() {
                 self.fail(Wrong::Hung, format!("an orphan lives on in {:?}", os::look(pid)));

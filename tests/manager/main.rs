@@ -5,7 +5,7 @@
 //! | CPython | here |
 //! |---|---|
 //! | `_TestContainers` | containers.rs: each of its methods; `..._isinstance` is what the compiler does |
-//! | `TestSyncManagerTypes` | containers.rs: list, dict, set, namespace, value, array; waiting.rs: event, locks, semaphores, condition, barrier, queue, joinable queue; own_types.rs: pool, iterator |
+//! | `TestSyncManagerTypes` | containers.rs: list, dict, set, namespace, value, array; waiting.rs: event, locks, semaphores, condition, barrier, queue, joinable queue; own_types.rs: iterator; pool.rs: pool, `AsyncResult` |
 //! | `_TestMyManager` | own_types.rs; a manager in a `with` is one that is dropped (life.rs) |
 //! | `_TestRemoteManager` | life.rs, `a_registered_object_is_found_by_address_key_and_name`; programs.rs |
 //! | `_TestManagerRestart` | life.rs, `an_address_can_be_used_again_at_once` |
@@ -18,16 +18,20 @@
 //! | `_TestEvent` | waiting.rs |
 //! | `_TestBarrier` | waiting.rs: rounds, indices, action, abort, reset, both timeouts, one party |
 //! | `_TestValue`, `_TestArray` | containers.rs; a lock for them is not needed, `apply` changes them where they are |
-//! | `_TestPool` | own_types.rs for what a managed pool has; the rest is `tests/pool` |
+//! | `_TestPool` | pool.rs: `apply`, `map`, `starmap`, `imap`, `imap_unordered`, the `_async` forms, timeouts, errors, close, terminate, join; the rest is `tests/pool` |
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod attack;
 mod containers;
+mod ending;
 mod hostile;
+mod hosts;
 mod life;
+mod network;
 mod own_types;
+mod pool;
 mod programs;
 mod python;
 mod waiting;

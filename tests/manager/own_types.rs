@@ -2,7 +2,7 @@
 
 use super::PATIENCE;
 use super::support::watchdog;
-use multiproc::manager::{EventProxy, HostManager, Iter, IterProxy, ListProxy, PoolProxy};
+use multiproc::manager::{HostManager, Iter, IterProxy, ListProxy};
 use multiproc::{Error, Manager, Process};
 
 struct Counter(i64);
@@ -206,41 +206,4 @@ fn an_iterator_goes_on_for_whoever_asks() {
     let rest: Result<Vec<_>, _> = numbers.iter().collect();
     assert_eq!(rest.unwrap(), [6, 7, 8, 9]);
     assert!(numbers.next_item().unwrap().is_none() && numbers.iter().next().is_none());
-}
-
-fn square(n: u64) -> u64 {
-    n * n
-}
-
-fn use_pool(pool: PoolProxy) -> u64 {
-    pool.map(square, 0..100).unwrap().into_iter().sum()
-}
-
-#[test]
-fn a_pool_is_shared_and_the_server_goes_on_meanwhile() {
-    let _watchdog = watchdog(PATIENCE);
-    let manager = Manager::start().unwrap();
-    let pool = manager.pool(2).unwrap();
-    assert_eq!(pool.processes().unwrap(), 2);
-    let event = manager.event().unwrap();
-    // The task waits for what only a server that goes on can give.
-    let other = (pool.clone(), event.clone());
-    let waiter = std::thread::spawn(move || {
-        other.0.run(|event: EventProxy| event.wait().unwrap(), (other.1,))
-    });
-    let child = Process::new(use_pool, (pool.clone(),)).start().unwrap();
-    assert_eq!(child.join().unwrap(), (0..100).map(square).sum());
-    event.set().unwrap();
-    assert!(waiter.join().unwrap().unwrap());
-    let failed = pool.map(|n: i32| assert!(n != 2, "not two"), 0..4);
-    assert!(matches!(failed, Err(Error::Panicked { message, .. }) if message == "not two"));
-    assert_eq!(pool.starmap(|a: u8, b: u8| a + b, [(1, 2), (3, 4)]).unwrap(), [3, 7]);
-    pool.close().unwrap();
-    assert!(matches!(pool.run(square, (1,)), Err(Error::PoolClosed)));
-    pool.join().unwrap();
-
-    let pool = manager.pool(1).unwrap();
-    pool.terminate().unwrap();
-    pool.join().unwrap();
-    assert!(manager.try_create(|| Ok::<_, Error>(Counter(1)), ()).is_ok());
 }

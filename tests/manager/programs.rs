@@ -1,24 +1,45 @@
 //! Programs that are not each other's: the example `remote_queue` here, and on two hosts.
 
 use super::PATIENCE;
+use super::hosts::{ADDRESSES, Hosts};
 use super::support::watchdog;
 use multiproc::manager::{ListProxy, QueueProxy};
 use multiproc::{Error, Manager};
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
 
 const KEY: &str = "of the test";
 
-/// `cargo test` builds all examples; `cargo test --test manager` alone does not.
+/// `cargo test` builds all examples; `cargo test --test manager` alone does not, and may find one of an
+/// earlier day, which is another program than the sources tell.
 fn example() -> Option<PathBuf> {
     let own = std::env::current_exe().unwrap();
     let path = own.parent()?.parent()?.join("examples/remote_queue");
-    if !path.exists() {
-        println!("skipped: {} is not built", path.display());
+    let Ok(built) = path.metadata().and_then(|file| file.modified()) else {
+        println!("skipped: {} is not built: cargo build --example remote_queue", path.display());
+        return None;
+    };
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let own_source = home.join("examples/remote_queue.rs").metadata();
+    let own_change = own_source.and_then(|file| file.modified()).ok();
+    let changed = last_change(&home.join("src")).max(own_change);
+    if changed.is_some_and(|changed| changed > built) {
+        println!("skipped: {} is old: cargo build --example remote_queue", path.display());
         return None;
     }
     Some(path)
+}
+
+/// When a file under `folder` was changed last; none where there are no sources.
+fn last_change(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let change = |entry: std::fs::DirEntry| {
+        let about = entry.metadata().ok()?;
+        if about.is_dir() { last_change(&entry.path()) } else { about.modified().ok() }
+    };
+    entries.flatten().filter_map(change).max()
 }
 
 /// A program that is ended when the test is.
@@ -83,60 +104,6 @@ fn another_program_uses_registered_objects_of_the_same_interface() {
     assert!(matches!(consumers.sort(), Err(Error::DifferentExecutable)));
     assert!(matches!(manager.list([1]), Err(Error::DifferentExecutable)));
     assert_eq!(consumers.len().unwrap(), 1);
-}
-
-/// Two network namespaces with a cable between them: two hosts, as far as TCP can tell.
-struct Hosts {
-    names: [String; 2],
-}
-
-const ADDRESSES: [[&str; 2]; 2] = [["10.231.77.1", "10.231.77.2"], ["fd31:77::1", "fd31:77::2"]];
-
-fn ip(arguments: &str) -> Result<(), String> {
-    let output = Command::new("ip").args(arguments.split(' ')).output();
-    match output {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-impl Hosts {
-    fn make() -> Result<Hosts, String> {
-        let pid = std::process::id();
-        let hosts = Hosts { names: ["a", "b"].map(|side| format!("multiproc-{pid}-{side}")) };
-        let [a, b] = &hosts.names;
-        ip(&format!("netns add {a}"))?;
-        ip(&format!("netns add {b}"))?;
-        ip(&format!("-n {a} link add cable type veth peer name cable netns {b}"))?;
-        for (side, name) in hosts.names.iter().enumerate() {
-            ip(&format!("-n {name} address add {}/24 dev cable", ADDRESSES[0][side]))?;
-            ip(&format!("-n {name} link set cable up"))?;
-            ip(&format!("-n {name} link set lo up"))?;
-        }
-        Ok(hosts)
-    }
-
-    /// False where the kernel has no IPv6.
-    fn has_v6(&self) -> bool {
-        self.names.iter().enumerate().all(|(side, name)| {
-            ip(&format!("-n {name} address add {}/64 dev cable nodad", ADDRESSES[1][side])).is_ok()
-        })
-    }
-
-    fn command(&self, host: usize, program: &PathBuf) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.names[host]]).arg(program);
-        command
-    }
-}
-
-impl Drop for Hosts {
-    fn drop(&mut self) {
-        for name in &self.names {
-            let _ = ip(&format!("netns delete {name}"));
-        }
-    }
 }
 
 #[test]

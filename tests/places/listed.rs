@@ -70,6 +70,7 @@ const NUMBERS: Numbers = numbers! {
     "set_robust_list" SYS_set_robust_list "set_tid_address" SYS_set_tid_address
     "setsockopt" SYS_setsockopt "sigaltstack" SYS_sigaltstack "socket" SYS_socket
     "socketpair" SYS_socketpair "statx" SYS_statx "sysinfo" SYS_sysinfo "tgkill" SYS_tgkill
+    "timerfd_create" SYS_timerfd_create "timerfd_settime" SYS_timerfd_settime
     "tkill" SYS_tkill "unlinkat" SYS_unlinkat "unshare" SYS_unshare "waitid" SYS_waitid
     "write" SYS_write "writev" SYS_writev
 };

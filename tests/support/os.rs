@@ -53,6 +53,14 @@ pub(crate) fn parent_pid() -> Pid {
     unsafe { libc::getppid() }
 }
 
+/// Has the calling thread, and the processes that it starts, use the network namespace of this file.
+pub(crate) fn enter_network(path: &str) {
+    let file = std::fs::File::open(path).unwrap();
+    // SAFETY: the call takes numbers.
+    let answer = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
+    assert_eq!(answer, 0, "setns: {}", io::Error::last_os_error());
+}
+
 /// Sends `signal` to a process that the caller has started and not yet reaped.
 pub(crate) fn signal(pid: Pid, signal: i32) {
     assert!(pid > 0, "not one process: {pid}");

@@ -1,7 +1,8 @@
 //! Pools.
 
+use super::pool_results::{AsyncResult, AsyncResultProxy, Results, ResultsProxy};
 use crate::codec::Payload;
-use crate::manager::{Call, Manager, Ticket, Waiting, Waits};
+use crate::manager::{Call, Managed, Manager, Ticket, Waiting, Waits};
 use crate::process::target::{CallOnce, EntryPoint, Location, Target};
 use crate::{Decode, Decoder, Encode, Error, Result};
 use std::os::fd::OwnedFd;
@@ -49,7 +50,7 @@ impl Errand {
     }
 
     /// In a worker.
-    fn run(mut self) -> Result<Parcel> {
+    pub(super) fn run(mut self) -> Result<Parcel> {
         let mut result = Payload::default();
         let mut decoder = Decoder::new(&self.bytes, &mut self.fds);
         self.entry.resolve()?.run(&mut decoder, &mut result)?;
@@ -58,7 +59,7 @@ impl Errand {
 }
 
 impl Parcel {
-    fn open<R: Decode>(mut self) -> Result<R> {
+    pub(super) fn open<R: Decode>(mut self) -> Result<R> {
         R::decode(&mut Decoder::new(&self.bytes, &mut self.fds))
     }
 }
@@ -80,7 +81,7 @@ impl Pool {
         let spawned = thread.spawn(move || {
             let outcome = work(&pool);
             drop(pool);
-            outside.answer(ticket, &outcome);
+            outside.answer(ticket, outcome.as_ref());
         });
         spawned.map(drop).map_err(Error::os("pthread_create"))
     }
@@ -90,6 +91,45 @@ impl Pool {
             let parcels: Vec<Result<Parcel>> = pool.map(Errand::run, errands)?;
             parcels.into_iter().collect::<Result<Vec<Parcel>>>()
         })
+    }
+
+    /// Hands tasks in; their results can be asked for.
+    fn begin<T>(
+        &self,
+        errands: Vec<Errand>,
+        open: fn(Vec<Parcel>) -> Result<T>,
+    ) -> Result<AsyncResultProxy<T>>
+    where
+        T: Encode + Decode + Send + 'static,
+    {
+        let pool = self.pool.as_ref().ok_or(Error::Closed)?;
+        add(AsyncResult::new(pool.map_async(Errand::run, errands)?, open))
+    }
+
+    fn begin_one<R>(&mut self, errand: Errand) -> Result<AsyncResultProxy<R>>
+    where
+        R: Encode + Decode + Send + 'static,
+    {
+        self.begin(vec![errand], |mut parcels| parcels.pop().ok_or(Error::Taken)?.open())
+    }
+
+    fn begin_all<R>(&mut self, errands: Vec<Errand>) -> Result<AsyncResultProxy<Vec<R>>>
+    where
+        R: Encode + Decode + Send + 'static,
+    {
+        self.begin(errands, |parcels| parcels.into_iter().map(Parcel::open).collect())
+    }
+
+    fn iterate<R>(&mut self, (errands, ordered): (Vec<Errand>, bool)) -> Result<ResultsProxy<R>>
+    where
+        R: Encode + Decode + Send + 'static,
+    {
+        let pool = self.pool.as_ref().ok_or(Error::Closed)?;
+        add(Results::new(if ordered {
+            pool.imap(Errand::run, errands)
+        } else {
+            pool.imap_unordered(Errand::run, errands)
+        }))
     }
 
     fn close(&mut self) {
@@ -112,6 +152,11 @@ impl Pool {
     fn processes(&self) -> usize {
         self.pool.as_ref().map_or(0, |pool| pool.processes())
     }
+}
+
+/// Puts an object into the server that runs this.
+fn add<R: Managed>(object: R) -> Result<R::Proxy> {
+    Manager::current().ok_or(Error::Closed)?.add(object)
 }
 
 impl Waiting for Pool {
@@ -137,8 +182,7 @@ crate::managed! {
     /// proxy the pool is terminated.
     ///
     /// # Differences from Python
-    /// Python's `apply` is [`run`](Self::run). There is no `apply_async`, `map_async`, `imap` here: call from
-    /// threads, or use the [`Pool`](crate::Pool) of the process itself.
+    /// Python's `apply` is [`run`](Self::run). There are no callbacks, which would run in the server.
     ///
     /// # Examples
     /// ```
@@ -148,6 +192,10 @@ crate::managed! {
     /// let pool = manager.pool(2)?;
     /// assert_eq!(pool.run(|a: i32, b: i32| a + b, (1, 2))?, 3);
     /// assert_eq!(pool.map(|n: u64| n * n, 0..5)?, [0, 1, 4, 9, 16]);
+    ///
+    /// let later = pool.map_async(|n: u64| n + 1, 0..3)?;
+    /// let one_by_one: Result<Vec<u64>, _> = pool.imap(|n: u64| n * 2, 0..3)?.iter().collect();
+    /// assert_eq!((one_by_one?, later.get()?), (vec![0, 2, 4], vec![1, 2, 3]));
     /// pool.close()?;
     /// pool.join()?;
     /// # Ok(())
@@ -208,11 +256,114 @@ impl PoolProxy {
         A: Encode + Decode + 'static,
         R: Encode + Decode + 'static,
     {
-        let _ = f;
-        let errands = items.into_iter().map(|item| Errand::new::<F, A, R>(&item));
-        let parcels = self.run_all(errands.collect::<Result<_>>()?)?;
+        let parcels = self.run_all(errands(f, items)?)?;
         parcels.into_iter().map(Parcel::open).collect()
     }
+
+    /// Hands a task in, and gives what its result can be got from, by whoever has that.
+    ///
+    /// # Errors
+    /// * [`Error::PoolClosed`]: the pool takes no more tasks.
+    /// * [`Error::DifferentExecutable`]: the server is another program, or another build.
+    /// * [`Error::Disconnected`]: the server is gone.
+    ///
+    /// # Examples
+    /// ```
+    /// # multiproc::init_before_main!();
+    /// # fn main() -> multiproc::Result<()> {
+    /// let manager = multiproc::Manager::start()?;
+    /// let pool = manager.pool(1)?;
+    /// let sum = pool.apply_async(|a: i32, b: i32| a + b, (1, 2))?;
+    /// assert_eq!(sum.get()?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn apply_async<F, A, R>(&self, f: F, arguments: A) -> Result<AsyncResultProxy<R>>
+    where
+        F: Target<A, R>,
+        A: Encode + Decode + 'static,
+        R: Encode + Decode + Send + 'static,
+    {
+        let _ = f;
+        self.apply(Pool::begin_one::<R>, Errand::new::<F, A, R>(&arguments)?)?
+    }
+
+    /// [`map`](Self::map) that does not wait: the results can be got from what it gives.
+    ///
+    /// # Errors
+    /// As [`apply_async`](Self::apply_async).
+    pub fn map_async<F, T, R>(
+        &self,
+        f: F,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<AsyncResultProxy<Vec<R>>>
+    where
+        F: Target<(T,), R>,
+        T: Encode + Decode + 'static,
+        R: Encode + Decode + Send + 'static,
+    {
+        self.starmap_async(f, items.into_iter().map(|item| (item,)))
+    }
+
+    /// [`starmap`](Self::starmap) that does not wait.
+    ///
+    /// # Errors
+    /// As [`apply_async`](Self::apply_async).
+    pub fn starmap_async<F, A, R>(
+        &self,
+        f: F,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<AsyncResultProxy<Vec<R>>>
+    where
+        F: Target<A, R>,
+        A: Encode + Decode + 'static,
+        R: Encode + Decode + Send + 'static,
+    {
+        self.apply(Pool::begin_all::<R>, errands(f, items)?)?
+    }
+
+    /// Has workers call `f` with each item; the results are got one by one, in order. All items are sent to
+    /// the server at once, and handed to workers as results are asked for, some of them ahead.
+    ///
+    /// # Errors
+    /// As [`apply_async`](Self::apply_async).
+    pub fn imap<F, T, R>(&self, f: F, items: impl IntoIterator<Item = T>) -> Result<ResultsProxy<R>>
+    where
+        F: Target<(T,), R>,
+        T: Encode + Decode + 'static,
+        R: Encode + Decode + Send + 'static,
+    {
+        let errands = errands(f, items.into_iter().map(|item| (item,)))?;
+        self.apply(Pool::iterate::<R>, (errands, true))?
+    }
+
+    /// [`imap`](Self::imap) with the results in the order in which they come.
+    ///
+    /// # Errors
+    /// As [`apply_async`](Self::apply_async).
+    pub fn imap_unordered<F, T, R>(
+        &self,
+        f: F,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<ResultsProxy<R>>
+    where
+        F: Target<(T,), R>,
+        T: Encode + Decode + 'static,
+        R: Encode + Decode + Send + 'static,
+    {
+        let errands = errands(f, items.into_iter().map(|item| (item,)))?;
+        self.apply(Pool::iterate::<R>, (errands, false))?
+    }
+}
+
+fn errands<F, A, R>(f: F, items: impl IntoIterator<Item = A>) -> Result<Vec<Errand>>
+where
+    F: Target<A, R>,
+    A: Encode + Decode + 'static,
+    R: Encode + 'static,
+{
+    let _ = f;
+    items.into_iter().map(|item| Errand::new::<F, A, R>(&item)).collect()
 }
 
 impl Manager {

@@ -8,8 +8,12 @@
 mod arguments;
 mod client;
 mod containers;
+mod index;
+mod list;
 mod make;
+mod order;
 mod server;
+mod values;
 mod waiting;
 
 pub use client::{PythonManager, PythonProxy};

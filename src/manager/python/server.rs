@@ -2,7 +2,7 @@
 
 use super::arguments::{Arguments, Raised};
 use super::waiting::Forward;
-use super::{Reply, Shape, containers, id_text, make, push, waiting};
+use super::{Reply, Shape, containers, id_text, list, make, push, values, waiting};
 use crate::codec::Payload;
 use crate::connection::request_from_pickle;
 use crate::manager::objects::{
@@ -65,13 +65,13 @@ fn exposed(object: &mut dyn Any) -> Option<&'static [&'static str]> {
         };
     }
     first! {
-        List<Object> => containers::LIST,
+        List<Object> => list::LIST,
         Dict<Object, Object> => containers::DICT,
         Set<Object> => containers::SET,
-        Namespace => containers::NAMESPACE,
-        Value<Object> => containers::VALUE,
-        Array<Object> => containers::ARRAY,
-        Iter<Object> => containers::ITERATOR,
+        Namespace => values::NAMESPACE,
+        Value<Object> => values::VALUE,
+        Array<Object> => values::ARRAY,
+        Iter<Object> => values::ITERATOR,
         Queue<Object> => waiting::QUEUE,
         Event => waiting::EVENT,
         Lock => waiting::LOCK,
@@ -93,13 +93,13 @@ fn call(object: &mut dyn Any, method: &str, given: Arguments) -> Result<Done, Ra
         };
     }
     first! {
-        List<Object> => containers::call_list,
+        List<Object> => list::call_list,
         Dict<Object, Object> => containers::call_dict,
         Set<Object> => containers::call_set,
-        Namespace => containers::call_namespace,
-        Value<Object> => containers::call_value,
-        Array<Object> => containers::call_array,
-        Iter<Object> => containers::call_iterator,
+        Namespace => values::call_namespace,
+        Value<Object> => values::call_value,
+        Array<Object> => values::call_array,
+        Iter<Object> => values::call_iterator,
         Queue<Object> => |_: &mut _, method, given| waiting::call_queue(method, given),
         Event => |_: &mut _, method, given| waiting::call_event(method, given),
         Lock => |_: &mut _, method, given| waiting::call_lock(method, given),
@@ -232,7 +232,7 @@ impl Server {
             Done::Iterator(items) => {
                 let id = self.home.add(Box::new(Iter::new(items)))?;
                 self.python_references.refer(id);
-                let exposed = names(containers::ITERATOR);
+                let exposed = names(values::ITERATOR);
                 Ok(Some(Reply::Proxy { type_name: "Iterator", id, exposed }))
             }
             Done::Forward(forward) => Ok(self.forward(channel, session, id, forward)),

@@ -228,6 +228,18 @@ fn next_request(requests: &Control) -> Result<Request> {
     }
 }
 
+/// Reads requests and does nothing about them; whether there was one that could be served.
+#[cfg(any(test, fuzzing))]
+pub(in crate::process) fn hear_requests(requests: &Control) -> bool {
+    let mut served = false;
+    loop {
+        match next_request(requests) {
+            Ok(Request::End) | Err(_) => return served,
+            Ok(request) => served |= matches!(request, Request::Fork(_)),
+        }
+    }
+}
+
 /// Forks: `None` in the child, with all signals blocked; in the server, what names the child, which
 /// `charges` watches.
 fn fork_one(charges: &mut Charges) -> Result<Option<OwnedFd>> {
