@@ -24,9 +24,9 @@
 //!   time limit concerns this task alone, and its result goes to whichever call asked for it. That is some
 //!   250 ns a task for each side.
 //! * Start and stop: `fork` and the end of a process with twice as many mappings and five times as many
-//!   descriptors take that much longer, and a worker takes up a name and a lifeline to its parent and maps two
-//!   rings and a page, each first touch of which is a page fault at 2 us and more. On two processors that
-//!   competes with the starting of the next one.
+//!   descriptors take that much longer, and a worker takes up a name and a lifeline to its parent and, unless it
+//!   is forked by the program itself, maps two rings and a page, each first touch of which is a page fault at
+//!   2 us and more. On two processors that competes with the starting of the next one.
 //! * Memory of a forked worker: the pages that it and its parent have written to since, one by one, those of
 //!   libc, of the allocator and of the stack; what it only reads it shares.
 

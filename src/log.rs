@@ -142,6 +142,7 @@ pub(crate) fn chosen_logger() -> Option<Location> {
 }
 
 /// In a child that has just begun: takes up its parent's choice.
+#[inline]
 pub(crate) fn inherit(chosen: u8, logger: Option<Location>) {
     STDERR.store(chosen, Ordering::Relaxed);
     if let Some(Ok(entry)) = logger.map(Location::resolve) {
@@ -150,6 +151,7 @@ pub(crate) fn inherit(chosen: u8, logger: Option<Location>) {
 }
 
 /// Tells that something happened; costs next to nothing while nobody listens.
+#[inline]
 pub(crate) fn tell(level: Level, message: impl FnOnce() -> String) {
     let least = STDERR.load(Ordering::Relaxed);
     let logger = logger();

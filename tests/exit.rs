@@ -11,24 +11,13 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
-use support::os;
+use support::{os, pipe, sleep};
 
 multiproc::init_before_main!();
 
-fn pipe() -> (File, OwnedFd) {
-    let (a, b) = UnixStream::pair().unwrap();
-    (OwnedFd::from(a).into(), b.into())
-}
-
-fn sleep() {
-    loop {
-        std::thread::park();
-    }
-}
-
 /// Has `text` written to `end` when this process leaves.
-fn note(end: &OwnedFd, text: &'static str, priority: i32) {
-    let mut end = File::from(end.try_clone().unwrap());
+fn note(end: &File, text: &'static str, priority: i32) {
+    let mut end = end.try_clone().unwrap();
     at_exit(move || end.write_all(text.as_bytes()).unwrap(), priority).unwrap();
 }
 
@@ -37,14 +26,14 @@ fn hooks_run_by_priority_and_newest_first_around_the_end_of_the_children() {
     alone(|| {
         for method in all_start_methods() {
             let (mut told, end) = pipe();
-            let leaver = |end: OwnedFd| {
+            let leaver = |end: File| {
                 let (wait, go) = pipe();
-                let work = |wait: OwnedFd, end: OwnedFd| {
+                let work = |wait: File, end: File| {
                     // Nothing is ever written there: it ends when the last hook of priority 0 has run.
-                    assert_eq!(File::from(wait).read(&mut [0]).unwrap(), 0);
-                    File::from(end).write_all(b"child ").unwrap();
+                    assert_eq!((&wait).read(&mut [0]).unwrap(), 0);
+                    (&end).write_all(b"child ").unwrap();
                 };
-                let child = (OwnedFd::from(wait), end.try_clone().unwrap());
+                let child = (wait, end.try_clone().unwrap());
                 Process::new(work, child).start().unwrap();
                 note(&end, "-1 ", -1);
                 at_exit(move || drop(go), 0).unwrap();
@@ -71,7 +60,7 @@ fn hooks_run_however_a_child_leaves_by_itself_and_never_the_parents() {
             for way in 0..4u32 {
                 let (mut told, end) = pipe();
                 note(&end, "the parent's ", 0);
-                let leave = |way: u32, end: OwnedFd| {
+                let leave = |way: u32, end: File| {
                     note(&end, "left", 0);
                     drop(end);
                     match way {
@@ -114,7 +103,7 @@ fn a_fork_writes_out_its_own_words_once_and_its_parents_never() {
     alone(|| {
         for method in all_start_methods() {
             let (mut told, end) = pipe();
-            let talk = |end: OwnedFd, by: u32| {
+            let talk = |end: File, by: u32| {
                 os::replace(1, std::os::fd::AsFd::as_fd(&end));
                 drop(end);
                 print!("parent;");
@@ -165,7 +154,7 @@ fn the_text_of_a_panic_names_the_process_and_reaches_stderr_whole() {
     alone(|| {
         for method in all_start_methods() {
             let (mut told, end) = pipe();
-            let work = |end: OwnedFd| {
+            let work = |end: File| {
                 os::replace(2, std::os::fd::AsFd::as_fd(&end));
                 drop(end);
                 panic!("the reason");

@@ -4,30 +4,19 @@
 mod alone;
 mod support;
 
-use alone::alone;
+use alone::{alone, alone_within};
 use multiproc::{
-    Context, ExitStatus, Process, StartMethod, active_children, all_start_methods, current_process,
-    parent_process,
+    Context, ExitStatus, Process, Queue, SharedMemory, StartMethod, active_children,
+    all_start_methods, current_process, parent_process,
 };
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
-use support::os;
+use std::time::{Duration, Instant};
+use support::{os, pipe, sleep};
 
 multiproc::init_before_main!();
-
-fn sleep() {
-    loop {
-        std::thread::park();
-    }
-}
-
-fn pipe() -> (File, File) {
-    let (a, b) = UnixStream::pair().unwrap();
-    (OwnedFd::from(a).into(), OwnedFd::from(b).into())
-}
 
 /// A method as it can be an argument.
 fn number(method: StartMethod) -> u32 {
@@ -324,15 +313,24 @@ fn a_parent_killed_at_random_instants_leaves_no_daemon_behind() {
     });
 }
 
-/// A family with everything that this library starts processes for, at work until it is killed.
+/// A family with everything that this library starts processes for, or names, at work until it is killed.
 fn busy_family(by: u32) {
     let context = Context::new(method(by));
+    let _named = SharedMemory::create(None, 5000).unwrap();
+    let queue = Queue::<u32>::new().unwrap();
+    let consumer = |queue: Queue<u32>| -> () {
+        loop {
+            queue.get().unwrap();
+        }
+    };
+    context.process(consumer, (queue.clone(),)).daemon(true).start().unwrap();
     let pool = context.pool().processes(2).build().unwrap();
     let manager = context.manager().start().unwrap();
     let list = manager.list(0..3u32).unwrap();
     let nested = |by: u32| {
         let context = Context::new(method(by));
         let pool = context.pool().processes(1).build().unwrap();
+        let _named = SharedMemory::create(None, 5000).unwrap();
         drop(context.process(sleep, ()).start().unwrap());
         loop {
             pool.map(|n: u32| n, 0..10).unwrap();
@@ -343,31 +341,46 @@ fn busy_family(by: u32) {
     loop {
         pool.map(|n: u32| n, 0..100).unwrap();
         list.append(7).unwrap();
+        queue.put(&7).unwrap();
         context.process(sleep, ()).daemon(true).start().unwrap();
     }
 }
 
+/// Kills such a family after `time`, and waits until all of it is gone.
+fn kill_busy_family(by: StartMethod, time: Duration) {
+    let parent = Process::new(busy_family, (number(by),)).start().unwrap();
+    assert_eq!(parent.wait_timeout(time).unwrap(), None);
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while os::has_children() {
+        if !os::reap_any() {
+            let left = os::children();
+            let looks = || left.iter().map(|&pid| os::look(pid)).collect::<Vec<_>>();
+            assert!(Instant::now() < deadline, "{by} after {time:?} leaves {:?}", looks());
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    // A name that a killed process leaves goes with the next one that is made, or so. At the end it is
+    // seen whether any other file is left.
+    SharedMemory::reclaim().unwrap();
+}
+
 #[test]
 fn a_parent_killed_at_random_instants_leaves_no_worker_and_no_server_behind() {
-    alone(|| {
+    let kills = std::env::var("MULTIPROC_ORPHANS").ok().and_then(|kills| kills.parse().ok());
+    let patience = Duration::from_secs(60 + kills.unwrap_or(0u64));
+    alone_within(patience, || {
+        let kills = std::env::var("MULTIPROC_ORPHANS").ok().and_then(|kills| kills.parse().ok());
         // Who loses its parent becomes this process's child.
         os::adopt_orphans();
         for by in all_start_methods() {
-            for round in 0..8u64 {
-                let parent = Process::new(busy_family, (number(by),)).start().unwrap();
-                // From before its `init` to when everything is at work.
-                assert_eq!(
-                    parent.wait_timeout(Duration::from_micros(round * round * 1009)).unwrap(),
-                    None
-                );
-                parent.kill().unwrap();
-                parent.wait().unwrap();
-                while os::has_children() {
-                    if !os::reap_any() {
-                        std::thread::sleep(Duration::from_micros(200));
-                    }
-                }
-            }
+            // From before its `init` to when everything is at work.
+            (0..8u64).for_each(|n| kill_busy_family(by, Duration::from_micros(n * n * 1009)));
+        }
+        for (kill, by) in (0..kills.unwrap_or(0)).zip(all_start_methods().into_iter().cycle()) {
+            let random = RandomState::new().hash_one(kill);
+            kill_busy_family(by, Duration::from_micros(random % 80_000));
         }
     });
 }

@@ -10,24 +10,12 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use support::os;
+use support::{os, pipe, sleep};
 
 multiproc::init_before_main!();
-
-fn sleep() {
-    loop {
-        std::thread::park();
-    }
-}
-
-fn pipe() -> (File, File) {
-    let (a, b) = UnixStream::pair().unwrap();
-    (OwnedFd::from(a).into(), OwnedFd::from(b).into())
-}
 
 static HOOKS: AtomicU32 = AtomicU32::new(0);
 

@@ -7,15 +7,9 @@ mod support;
 use alone::alone;
 use multiproc::{Error, ExitStatus, Process, all_start_methods};
 use std::time::Duration;
-use support::os;
+use support::{os, sleep};
 
 multiproc::init_before_main!();
-
-fn sleep() {
-    loop {
-        std::thread::park();
-    }
-}
 
 #[test]
 fn a_host_that_ignores_sigchld_gets_results_and_codes_all_the_same() {

@@ -18,20 +18,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use support::{pipe, sleep};
 
 multiproc::init_before_main!();
-
-/// Sleeps until it is killed.
-fn sleep() {
-    loop {
-        std::thread::park();
-    }
-}
-
-fn pipe() -> (File, File) {
-    let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
-    (OwnedFd::from(reader).into(), OwnedFd::from(writer).into())
-}
 
 #[test]
 fn a_return_value_comes_back_through_join() {

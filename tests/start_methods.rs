@@ -10,23 +10,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use support::os;
+use support::{os, pipe, sleep};
 
 multiproc::init_before_main!();
-
-fn sleep() {
-    loop {
-        std::thread::park();
-    }
-}
-
-fn pipe() -> (File, File) {
-    let (a, b) = UnixStream::pair().unwrap();
-    (OwnedFd::from(a).into(), OwnedFd::from(b).into())
-}
 
 /// The descriptors of this process, and what they name.
 fn descriptors() -> BTreeMap<i32, String> {

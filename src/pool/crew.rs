@@ -137,13 +137,19 @@ impl Crew {
             initializer: plan.initializer.as_ref().map(Call::copy).transpose()?,
         };
         self.started += 1;
-        let mut process = Process::new(work, (package,))
-            .name(format!("{}-{}", plan.name, self.started))
-            .start_method(plan.method);
-        if let Some(bytes) = plan.memory_limit {
-            process = process.memory_limit(bytes);
+        let prepare = |process: Process<()>| {
+            let process = process.name(format!("{}-{}", plan.name, self.started));
+            match plan.memory_limit {
+                Some(bytes) => process.memory_limit(bytes),
+                None => process,
+            }
+        };
+        if plan.method == StartMethod::Fork {
+            // The rings are mapped already in a copy of this process: no journey, and no page of another
+            // mapping.
+            return prepare(Process::new(|| (), ())).fork_hidden(|| work(package));
         }
-        process.set_out_hidden()
+        prepare(Process::new(work, (package,))).start_method(plan.method).set_out_hidden()
     }
 
     /// Waits for a worker that was asked for.

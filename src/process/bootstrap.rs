@@ -30,7 +30,7 @@ pub(crate) fn check_initialized() -> Result<()> {
 
 /// What makes a process somebody's child.
 pub(crate) struct Birth {
-    pub(crate) identity: Identity,
+    pub(crate) identity: Arc<Identity>,
     /// The signals blocked in the parent's thread, as they are to be in the child.
     pub(crate) mask: u64,
     /// The child's end of a daemon's lifeline.
@@ -45,16 +45,16 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// The packet's payload: this, then `arguments`.
-    pub(crate) fn with(self, arguments: Payload) -> Result<Payload> {
-        let Birth { identity, mask, lifeline, surroundings } = self.birth;
-        let Identity { name, numbers, daemon, parent } = identity;
+    /// The packet's payload: what a process is to be told, then `arguments`.
+    pub(crate) fn of(entry: Location, birth: &mut Birth, arguments: Payload) -> Result<Payload> {
+        let Birth { identity, mask, lifeline, surroundings } = birth;
+        let Identity { name, numbers, daemon, parent } = &**identity;
         let mut payload = Payload::of(&target::fingerprint())?;
-        payload.push(&self.entry)?;
-        payload.push(&(name, numbers, daemon, parent))?;
-        payload.push(&(mask, lifeline.is_some()))?;
-        payload.fds.extend(lifeline);
-        payload.push(&surroundings)?;
+        payload.push(&entry)?;
+        payload.push(&(name, numbers, *daemon, parent))?;
+        payload.push(&(*mask, lifeline.is_some()))?;
+        payload.fds.extend(lifeline.take());
+        payload.push(surroundings)?;
         payload.bytes.extend(arguments.bytes);
         payload.fds.extend(arguments.fds);
         Ok(payload)
@@ -70,7 +70,7 @@ impl Order {
         let (mask, has_lifeline) = <(u64, bool)>::decode(decoder)?;
         let lifeline = if has_lifeline { Some(decoder.fd()?) } else { None };
         let surroundings = Surroundings::decode(decoder)?;
-        let identity = Identity { name, numbers, daemon, parent };
+        let identity = Arc::new(Identity { name, numbers, daemon, parent });
         Ok(Order { entry, birth: Birth { identity, mask, lifeline, surroundings } })
     }
 }
@@ -131,73 +131,100 @@ fn name_command() {
 /// Does what the first packet says, tells the parent how it went, and gives the exit code.
 pub(crate) fn take_up(control: Control, forked: bool) -> i32 {
     // The packet was sent before the child was made: there is no waiting.
-    match control.receive(Deadline::now()) {
-        Ok(Incoming::Packet(Packet { kind: Kind::Start, payload })) => {
-            run(control, payload, forked)
-        }
-        Ok(_) => fail(control, forked, Error::decode("a child without orders")),
-        Err(error) => fail(control, forked, error),
+    let orders = control.receive(Deadline::now());
+    let voice = Voice::new(control);
+    match orders {
+        Ok(Incoming::Packet(Packet { kind: Kind::Start, payload })) => run(voice, payload, forked),
+        Ok(_) => fail(voice, forked, Error::decode("a child without orders")),
+        Err(error) => fail(voice, forked, error),
+    }
+}
+
+/// By what a child speaks to its parent. A forked child finds it made: to allocate is to touch pages
+/// that it shares with its parent, each of which costs it a fault.
+pub(crate) struct Voice {
+    link: Arc<Link>,
+    /// What it will say last: so far, that it does not fail.
+    result: Payload,
+}
+
+impl Voice {
+    pub(crate) fn new(control: Control) -> Voice {
+        /// Room for a small result.
+        const ROOM: usize = 128;
+        let mut bytes = Vec::with_capacity(ROOM);
+        bytes.push(false.into());
+        Voice { link: Arc::new(Link::new(control)), result: Payload { bytes, fds: Vec::new() } }
     }
 }
 
 /// Does what the packet says, tells the parent how it went, and gives the exit code.
-pub(crate) fn run(control: Control, mut payload: Payload, forked: bool) -> i32 {
+pub(crate) fn run(voice: Voice, mut payload: Payload, forked: bool) -> i32 {
     let mut decoder = Decoder::new(&payload.bytes, &mut payload.fds);
     match Order::decode(&mut decoder) {
-        Err(error) => fail(control, forked, error),
-        Ok(Order { entry, birth }) => {
-            live(birth, control, forked, |result| entry.resolve()?.run(&mut decoder, result))
+        Err(error) => fail(voice, forked, error),
+        Ok(Order { entry, mut birth }) => {
+            live(voice, &mut birth, forked, |result| entry.resolve()?.run(&mut decoder, result))
         }
     }
 }
 
 /// In a forked child: runs `entry`, tells the parent how it went, and gives the exit code.
+#[inline]
 pub(crate) fn run_entry(
-    control: Control,
-    birth: Birth,
+    voice: Voice,
+    birth: &mut Birth,
     entry: &EntryPoint,
     mut arguments: Payload,
 ) -> i32 {
-    live(birth, control, true, |result| {
+    let code = live(voice, birth, true, |result| {
         entry.run(&mut Decoder::new(&arguments.bytes, &mut arguments.fds), result)
-    })
+    });
+    leave_behind(arguments);
+    code
 }
 
 /// In a forked child: runs `f`, tells the parent how it went, and gives the exit code.
-pub(crate) fn run_closure<R: Encode>(control: Control, birth: Birth, f: impl FnOnce() -> R) -> i32 {
-    live(birth, control, true, |result| target::push_result(&f(), result))
+pub(crate) fn run_closure<R: Encode>(
+    voice: Voice,
+    birth: &mut Birth,
+    f: impl FnOnce() -> R,
+) -> i32 {
+    live(voice, birth, true, |result| target::push_result(&f(), result))
 }
 
 /// Leaves without having begun.
-fn fail(control: Control, forked: bool, error: Error) -> i32 {
+fn fail(voice: Voice, forked: bool, error: Error) -> i32 {
     exit::become_child(forked);
-    finish(&Link::new(control), Err(error))
+    finish(&voice.link, Err(error))
 }
 
 /// A child's life: takes up its place, runs `body`, and tells the parent.
 fn live(
-    birth: Birth,
-    control: Control,
+    voice: Voice,
+    birth: &mut Birth,
     forked: bool,
     body: impl FnOnce(&mut Payload) -> Result<()>,
 ) -> i32 {
-    let link = Arc::new(Link::new(control));
+    let Voice { link, mut result } = voice;
     let outcome = settle(birth, &link, forked).and_then(|()| {
         log::tell(Level::Info, || "child process calls its function".into());
-        let mut result = Payload::default();
-        panics::catch(|| body(&mut result))??;
-        Ok(result)
+        panics::catch(|| body(&mut result))?
     });
-    finish(&link, outcome)
+    finish(&link, outcome.map(|()| result))
 }
 
 /// Makes this process a child.
-fn settle(birth: Birth, link: &Arc<Link>, forked: bool) -> Result<()> {
+///
+/// Its steps are to be inlined (they have no other caller): a child that meets code for the first time
+/// maps 64 KiB of it, which takes as long as ten system calls, and their own files lie far apart.
+#[inline]
+fn settle(birth: &mut Birth, link: &Arc<Link>, forked: bool) -> Result<()> {
     exit::become_child(forked);
     exit::look_after()?;
-    family::become_child(birth.identity, link.clone());
+    family::become_child(birth.identity.clone(), link.clone());
     panics::remember(Report::OnStderr);
-    lifeline::become_child(birth.lifeline)?;
+    lifeline::become_child(birth.lifeline.take())?;
     birth.surroundings.apply()?;
     if forked {
         fork::run_hooks();
@@ -207,26 +234,37 @@ fn settle(birth: Birth, link: &Arc<Link>, forked: bool) -> Result<()> {
 }
 
 /// Tells the parent the result, and gives the exit code that goes with it.
+#[inline]
 fn finish(link: &Link, outcome: Result<Payload>) -> i32 {
     exit::flush();
     if let Err(error) = &outcome {
         log::tell(Level::Error, || format!("child process fails: {error}"));
     }
-    let (code, told) = match outcome {
-        Ok(result) => {
-            let code = i32::decode(&mut Decoder::new(&result.bytes, &mut Vec::new()));
-            (code.unwrap_or(1), Payload::of(&false).map(|head| join(head, result)))
-        }
-        Err(error) => (1, failure(&error)),
-    };
-    match told.and_then(|payload| link.send(Kind::Finished, &payload)) {
-        // Nobody is there to be told; or the system refuses the journey: say that instead.
-        Ok(()) | Err(Error::Disconnected) => code,
-        Err(error) => {
-            drop(failure(&error).and_then(|payload| link.send(Kind::Finished, &payload)));
-            1
-        }
+    match outcome.or_else(|error| failure(&error)).and_then(|last| say(link, last)) {
+        Ok(code) => code,
+        // The system refuses the journey: say that instead.
+        Err(error) => failure(&error).and_then(|last| say(link, last)).unwrap_or(1),
     }
+}
+
+/// Says the last word, and gives the exit code that is in it. Nobody there to hear it is no error.
+#[inline]
+fn say(link: &Link, last: Payload) -> Result<i32> {
+    let (_, code) = <(bool, i32)>::decode(&mut Decoder::new(&last.bytes, &mut Vec::new()))?;
+    let said = link.send(Kind::Finished, &last);
+    leave_behind(last);
+    match said {
+        Ok(()) | Err(Error::Disconnected) => Ok(code),
+        Err(error) => Err(error),
+    }
+}
+
+/// Closes what it holds, and leaves the memory to the end of the process, which is near: to free it
+/// would cost a forked child pages that it has not touched.
+#[inline]
+fn leave_behind(mut payload: Payload) {
+    payload.fds.clear();
+    std::mem::forget(payload);
 }
 
 /// What a process leaves behind that has no result.
@@ -234,10 +272,4 @@ pub(crate) fn failure(error: &Error) -> Result<Payload> {
     let mut payload = Payload::of(&(true, 1i32))?;
     payload.push(error)?;
     Ok(payload)
-}
-
-fn join(mut head: Payload, rest: Payload) -> Payload {
-    head.bytes.extend(rest.bytes);
-    head.fds.extend(rest.fds);
-    head
 }

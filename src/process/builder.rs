@@ -176,6 +176,13 @@ impl<R: Encode + Decode + 'static> Process<R> {
         self.daemon(true).set_out(true)
     }
 
+    /// [`set_out_hidden`](Self::set_out_hidden) by Fork: what the process calls is `f`, with what it captures as it
+    /// is in the parent's memory, and not the function.
+    pub(crate) fn fork_hidden(self, f: impl FnOnce() -> R) -> Result<Starting<R>> {
+        let Process { settings, numbers, .. } = self.daemon(true);
+        fork_to_call(f, settings, numbers, true, Surety::Look)
+    }
+
     fn start_as(self, hidden: bool) -> Result<Child<R>> {
         self.set_out(hidden)?.arrive()
     }
@@ -189,7 +196,7 @@ impl<R: Encode + Decode + 'static> Process<R> {
         let (location, arguments) = (entry.locate()?, arguments?);
         settings.environment.check()?;
         let has_own_key = settings.authkey.is_some();
-        begin(settings, numbers, hidden, |mut birth, held| {
+        begin(settings, numbers, hidden, |birth, held| {
             let around = &mut birth.surroundings;
             // A spawned child has them when its program begins.
             let (environment, argv0) = match method {
@@ -199,18 +206,17 @@ impl<R: Encode + Decode + 'static> Process<R> {
                 _ => Default::default(),
             };
             around.fit(method, has_own_key)?;
-            let order = |birth| Order { entry: location, birth };
             match method {
                 StartMethod::Spawn => {
-                    spawn::start(&order(birth).with(arguments)?, &environment, argv0)
+                    spawn::start(&Order::of(location, birth, arguments)?, &environment, argv0)
                         .map(Stage::Born)
                 }
                 StartMethod::ForkServer => {
-                    forkserver::ask(order(birth).with(arguments)?).map(Stage::Asked)
+                    forkserver::ask(Order::of(location, birth, arguments)?).map(Stage::Asked)
                 }
-                StartMethod::Fork => fork::start(Surety::Look, |control| {
+                StartMethod::Fork => fork::start(Surety::Look, |voice| {
                     drop(held.take());
-                    bootstrap::run_entry(control, birth, entry, arguments)
+                    bootstrap::run_entry(voice, birth, entry, arguments)
                 })
                 .map(Stage::Born),
             }
@@ -279,13 +285,13 @@ fn begin<R>(
     settings: Settings,
     numbers: Vec<u32>,
     hidden: bool,
-    start: impl FnOnce(Birth, &mut Option<Held>) -> Result<Stage>,
+    start: impl FnOnce(&mut Birth, &mut Option<Held>) -> Result<Stage>,
 ) -> Result<Starting<R>> {
     exit::look_after()?;
     family::reap_ended();
     let authkey = settings.authkey.clone().map_or_else(authkey::own, Ok)?;
     let command = settings.command()?;
-    let identity = settings.identity(numbers);
+    let identity = Arc::new(settings.identity(numbers));
     let (streams, pipes) = stdio::open(settings.streams)?;
     let role = Role {
         name: identity.name.clone(),
@@ -312,7 +318,8 @@ fn begin<R>(
         fences: settings.fences,
         broken_pipe_kills: None,
     };
-    let stage = start(Birth { identity, mask, lifeline, surroundings }, &mut held)?;
+    let mut birth = Birth { identity, mask, lifeline, surroundings };
+    let stage = start(&mut birth, &mut held)?;
     drop(blocked);
     Ok(Starting { stage, role, held, result: PhantomData })
 }
@@ -365,15 +372,25 @@ pub(super) fn fork_closure<R: Encode + Decode + 'static>(
     f: impl FnOnce() -> R,
     surety: Surety,
 ) -> Result<Child<R>> {
-    begin(Settings::default(), family::next_numbers(), false, |mut birth, held| {
-        birth.surroundings.authkey = None;
-        fork::start(surety, |control| {
+    fork_to_call(f, Settings::default(), family::next_numbers(), false, surety)?.arrive()
+}
+
+fn fork_to_call<R: Encode + Decode + 'static>(
+    f: impl FnOnce() -> R,
+    settings: Settings,
+    numbers: Vec<u32>,
+    hidden: bool,
+    surety: Surety,
+) -> Result<Starting<R>> {
+    let has_own_key = settings.authkey.is_some();
+    begin(settings, numbers, hidden, |birth, held| {
+        birth.surroundings.fit(StartMethod::Fork, has_own_key)?;
+        fork::start(surety, |voice| {
             drop(held.take());
-            bootstrap::run_closure(control, birth, f)
+            bootstrap::run_closure(voice, birth, f)
         })
         .map(Stage::Born)
-    })?
-    .arrive()
+    })
 }
 
 impl<R> fmt::Debug for Process<R> {

@@ -103,6 +103,7 @@ impl Control {
     /// * [`Error::Disconnected`]: the other side is gone.
     /// * [`Error::Os`]: the system refused the send (EAGAIN where `wait` is false and the socket is
     ///   full, ETOOMANYREFS) or the memory file.
+    #[inline]
     pub(crate) fn send(&self, kind: Kind, payload: &Payload, wait: bool) -> Result<()> {
         let file = if payload.bytes.len() > INLINE { Some(file_of(&payload.bytes)?) } else { None };
         let mut header = [0; HEADER];
@@ -119,6 +120,7 @@ impl Control {
         rest.chunks(MAX_FDS).try_for_each(|fds| self.send_once(&[IoSlice::new(&header)], fds, wait))
     }
 
+    #[inline]
     fn send_once(&self, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], wait: bool) -> Result<()> {
         match socket::send(self.0.as_fd(), parts, fds, wait) {
             Ok(_) => Ok(()),

@@ -30,6 +30,7 @@ static FORKED: AtomicU32 = AtomicU32::new(0);
 /// How long daemons have to end after SIGTERM before they are killed.
 const GRACE: Duration = Duration::from_secs(2);
 
+#[inline]
 fn hooks() -> MutexGuard<'static, Vec<Hook>> {
     HOOKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -69,6 +70,7 @@ pub(crate) fn hold() -> impl Sized {
 }
 
 /// Has this process's exit looked after. Calling it again changes nothing.
+#[inline]
 pub(crate) fn look_after() -> Result<()> {
     let mut registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
     if !*registered {
@@ -82,6 +84,7 @@ pub(crate) fn look_after() -> Result<()> {
 }
 
 /// In a child that has just begun: its exit is its own.
+#[inline]
 pub(crate) fn become_child(forked: bool) {
     let pid = sys::process::id();
     OWNER.store(pid, Ordering::Relaxed);
@@ -99,6 +102,7 @@ extern "C" fn at_exit_hook() {
 }
 
 /// Runs the hooks, ends the daemons and joins the other children.
+#[inline]
 fn run_hooks() {
     run_hooks_while(|hook| hook.priority >= 0);
     end_children();
@@ -106,6 +110,7 @@ fn run_hooks() {
 }
 
 /// Runs the hooks that are `wanted`, those that they register included.
+#[inline]
 fn run_hooks_while(wanted: impl Fn(&Hook) -> bool) {
     loop {
         let mut hooks = hooks();
@@ -124,6 +129,7 @@ fn log_end(child: &Progress) {
 
 /// Terminates the daemons and waits for everybody; the forkserver, which knows how the others ended,
 /// leaves last.
+#[inline]
 fn end_children() {
     let server = forkserver::pid();
     let mut children = family::living();
@@ -164,6 +170,7 @@ fn end(child: &Progress, grace: Deadline) {
 /// ```no_run
 /// multiproc::exit(3);
 /// ```
+#[inline]
 pub fn exit(code: i32) -> ! {
     if FORKED.load(Ordering::Relaxed) != sys::process::id() {
         // The hooks run from libc's list, with those of everybody else.
@@ -176,6 +183,7 @@ pub fn exit(code: i32) -> ! {
 
 /// Writes out what std buffers for stdout (for stderr it buffers nothing); a broken or closed stdout
 /// does not matter.
+#[inline]
 pub(crate) fn flush() {
     let _ = std::io::stdout().flush();
 }

@@ -52,6 +52,7 @@ impl Link {
         Link(Mutex::new(Some(control)))
     }
 
+    #[inline]
     fn control(&self) -> MutexGuard<'_, Option<Control>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,8 +62,12 @@ impl Link {
     /// # Errors
     /// * [`Error::Disconnected`]: it is gone.
     /// * [`Error::Os`]: the system refused the journey.
+    #[inline]
     pub(crate) fn send(&self, kind: Kind, payload: &Payload) -> Result<()> {
-        self.control().as_ref().ok_or(Error::Disconnected)?.send(kind, payload, true)
+        match &*self.control() {
+            Some(control) => control.send(kind, payload, true),
+            None => Err(Error::Disconnected),
+        }
     }
 
     fn close(&self) {
@@ -109,15 +114,24 @@ pub(crate) fn identity() -> Arc<Identity> {
 
 /// In a child that has just begun: takes up its identity, and forgets its parent's children, whose
 /// descriptors a forked child has copies of.
-pub(crate) fn become_child(identity: Identity, link: Arc<Link>) {
+#[inline]
+pub(crate) fn become_child(identity: Arc<Identity>, link: Arc<Link>) {
     let pid = sys::process::id();
-    let me = Me { pid, identity: Arc::new(identity), link: Some(link) };
+    let me = Me { pid, identity, link: Some(link) };
     let before = ME.write().unwrap_or_else(PoisonError::into_inner).replace(me);
-    if let Some(inherited) = before.and_then(|before| before.link) {
-        inherited.close();
+    if let Some(before) = before {
+        before.link.iter().for_each(|inherited| inherited.close());
+        // What the parent was stays where it is: to free it would cost pages that it shares with us.
+        std::mem::forget(before);
     }
     ORDINAL.store(0, Ordering::Relaxed);
-    let inherited = std::mem::take(&mut *children());
+    let mut children = children();
+    if !children.is_empty() {
+        abandon(std::mem::take(&mut *children));
+    }
+}
+
+fn abandon(inherited: Vec<Arc<Progress>>) {
     let mut fds: Vec<_> = inherited.iter().flat_map(|child| child.abandon()).collect();
     fds.extend(inherited.into_iter().filter_map(Arc::into_inner).map(Progress::into_pidfd));
     sys::fd::close_all(fds);
@@ -154,10 +168,12 @@ pub(crate) fn next_numbers() -> Vec<u32> {
     numbers
 }
 
+#[inline]
 fn children() -> MutexGuard<'static, Vec<Arc<Progress>>> {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[inline]
 pub(crate) fn adopt(child: Arc<Progress>) {
     children().push(child);
 }
@@ -167,6 +183,7 @@ pub(crate) fn forget(child: &Progress) {
 }
 
 /// The children not known to be dead, after those that have ended were reaped.
+#[inline]
 pub(crate) fn living() -> Vec<Arc<Progress>> {
     let known = children().clone();
     known.into_iter().filter(|child| matches!(child.wait(Deadline::now()), Ok(None))).collect()

@@ -1,6 +1,7 @@
 //! Start method Fork: a copy of this process.
 #![allow(unsafe_code)]
 
+use super::bootstrap::Voice;
 use super::builder::fork_closure;
 use super::child::{Born, Child, Reaper};
 use super::control::Control;
@@ -36,9 +37,13 @@ pub fn at_fork_child(f: impl Fn() + Send + 'static) {
 }
 
 /// In a forked child: calls what [`at_fork_child`] was given.
+#[inline]
 pub(crate) fn run_hooks() {
     // Taken out while they run, so that one may register another.
     let hooks = std::mem::take(&mut *AT_FORK.lock().unwrap_or_else(PoisonError::into_inner));
+    if hooks.is_empty() {
+        return;
+    }
     for hook in &hooks {
         let _ = catch_unwind(AssertUnwindSafe(hook));
     }
@@ -60,6 +65,7 @@ pub(crate) struct Promise(());
 
 /// # Errors
 /// * [`Error::ThreadsRunning`]: this process has other threads, or the system does not tell.
+#[inline]
 fn check_single_threaded() -> Result<()> {
     let mut looks = 0;
     while sys::process::is_single_threaded() != Some(true) {
@@ -80,11 +86,14 @@ const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 /// Forks; the child runs `body` with its control socket and leaves with the code it gives. All signals
 /// are blocked, and `body` unblocks them.
 ///
+/// What the child will need is made before it: see [`Voice`].
+///
 /// # Errors
 /// * [`Error::ThreadsRunning`]: this process has other threads, and nobody answers for them.
 /// * [`Error::Os`]: a socket, a descriptor or the process was refused.
-pub(crate) fn start(surety: Surety, body: impl FnOnce(Control) -> i32) -> Result<Born> {
+pub(crate) fn start(surety: Surety, body: impl FnOnce(Voice) -> i32) -> Result<Born> {
     let (control, theirs) = Control::pair()?;
+    let voice = Voice::new(theirs);
     // Opened here: what code a new child runs for the first time costs it a page fault. And the child
     // exists before the descriptor that names it can be had: this leaves a number free for that.
     let stdin = spawn::empty_input()?;
@@ -99,7 +108,7 @@ pub(crate) fn start(surety: Surety, body: impl FnOnce(Control) -> i32) -> Result
     if let Ok(None) = forked {
         restore();
         drop(control);
-        enter(stdin, || body(theirs));
+        enter(stdin, || body(voice));
     }
     drop(stdin);
     let named = forked.map(|pid| pid.map(|pid| (pid, sys::process::pidfd_open(pid))));
@@ -138,12 +147,14 @@ fn with_locks_held<T>(f: impl FnOnce() -> T) -> T {
 /// # Errors
 /// * [`Error::ThreadsRunning`]: this process has other threads.
 /// * [`Error::Os`]: `fork` was refused (EAGAIN, ENOMEM).
+#[inline]
 pub(crate) fn bare() -> Result<Option<u32>> {
     check_single_threaded()?;
     vouched(Promise(()))
 }
 
 /// Forks, as [`bare`] does; no other thread holds what the child will want.
+#[inline]
 fn vouched(_: Promise) -> Result<Option<u32>> {
     // SAFETY: (fork-1): there is a promise only where no other thread was there a line ago, or where
     // the caller of `fork_unchecked` has given his.

@@ -41,6 +41,7 @@ struct Server {
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 static PRELOAD: Mutex<Option<Location>> = Mutex::new(None);
 
+#[inline]
 fn server() -> MutexGuard<'static, Option<Server>> {
     SERVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -51,16 +52,19 @@ pub(crate) fn hold() -> impl Sized {
 }
 
 /// In a forked child: lets go of its parent's server.
+#[inline]
 pub(crate) fn drop_inherited() {
     drop(server().take());
 }
 
 /// The pid of this process's server, if it has one.
+#[inline]
 pub(crate) fn pid() -> Option<u32> {
     server().as_ref().map(|server| server.child.pid())
 }
 
 /// Lets the server leave, which it does when nobody can ask for anything any more.
+#[inline]
 pub(crate) fn dismiss() -> Option<Arc<Progress>> {
     server().take().map(|server| server.child.progress().clone())
 }

@@ -28,6 +28,7 @@ pub(crate) fn hold() -> impl Sized {
 
 /// In a child that has just begun: ties it to the other end, if it has a lifeline, and lets go of the
 /// copy that a forked child has of its parent's. Does not return if the other end is closed already.
+#[inline]
 pub(crate) fn become_child(end: Option<OwnedFd>) -> Result<()> {
     if let Some(end) = &end {
         arm(end)?;

@@ -92,6 +92,7 @@ pub(crate) fn chosen() -> u8 {
 }
 
 /// In a child that has just begun: takes up its parent's choice.
+#[inline]
 pub(crate) fn inherit(chosen: u8) {
     if usize::from(chosen) <= all_start_methods().len() {
         CHOSEN.store(chosen, Ordering::Relaxed);

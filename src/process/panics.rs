@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 thread_local! {
     /// What the last panic of this thread was: the hook knows, the catcher does not.
@@ -31,28 +32,43 @@ pub(crate) enum Report {
     Silently,
 }
 
+/// Whether nobody but who waits for the result is told.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// What is called when a thread panics.
+type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
+
+/// The hook that this process had before ours. Not captured by ours: a hook that captures nothing takes
+/// no memory, of which a forked child would have to touch the pages.
+static BEFORE: RwLock<Option<Hook>> = RwLock::new(None);
+
 /// Has this process, and those forked from it, remember where they panic. The last call decides whether
 /// stderr is told too.
+#[inline]
 pub(crate) fn remember(report: Report) {
     static REMEMBERS: AtomicBool = AtomicBool::new(false);
-    static SILENT: AtomicBool = AtomicBool::new(false);
     SILENT.store(report == Report::Silently, Ordering::Relaxed);
     if REMEMBERS.swap(true, Ordering::Relaxed) {
         return;
     }
     let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        note(info);
-        if !SILENT.load(Ordering::Relaxed) {
-            // Unlike `eprintln!`, it does not panic where stderr is broken.
-            let _ = writeln!(std::io::stderr(), "Process {}:", family::identity().name);
+    *BEFORE.write().unwrap_or_else(PoisonError::into_inner) = Some(before);
+    std::panic::set_hook(Box::new(hook));
+}
+
+fn hook(info: &PanicHookInfo<'_>) {
+    note(info);
+    if !SILENT.load(Ordering::Relaxed) {
+        // Unlike `eprintln!`, it does not panic where stderr is broken.
+        let _ = writeln!(std::io::stderr(), "Process {}:", family::identity().name);
+        if let Some(before) = &*BEFORE.read().unwrap_or_else(PoisonError::into_inner) {
             before(info);
         }
-        if cfg!(panic = "abort") {
-            // Nobody catches it: the parent is told now, or never.
-            family::tell_panic(&last());
-        }
-    }));
+    }
+    if cfg!(panic = "abort") {
+        // Nobody catches it: the parent is told now, or never.
+        family::tell_panic(&last());
+    }
 }
 
 fn note(info: &PanicHookInfo<'_>) {
@@ -87,6 +103,7 @@ fn text(payload: &(dyn Any + Send)) -> String {
 }
 
 /// Runs `f`; a panic is [`Error::Panicked`].
+#[inline]
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         let noted = LAST.with(RefCell::take);

@@ -62,10 +62,11 @@ impl Surroundings {
     ///
     /// # Errors
     /// * [`Error::Os`]: the system refuses one of them.
-    pub(crate) fn apply(self) -> Result<()> {
+    #[inline]
+    pub(crate) fn apply(&mut self) -> Result<()> {
         method::inherit(self.method);
         log::inherit(self.log, self.logger);
-        self.authkey.into_iter().for_each(authkey::set);
+        self.authkey.take().into_iter().for_each(authkey::set);
         if let Some(name) = &self.command {
             sys::process::set_command_name(name);
         }
@@ -75,8 +76,8 @@ impl Surroundings {
             Some(false) => drop(signal::ignore(SIGPIPE).map_err(Error::os("sigaction"))?),
             None => {}
         }
-        for (number, stream) in (0..).zip(&self.streams) {
-            if let Some(stream) = stream {
+        for (number, stream) in (0..).zip(&mut self.streams) {
+            if let Some(stream) = stream.take() {
                 sys::fd::replace_stdio(number, stream.as_fd()).map_err(Error::os("dup2"))?;
             }
         }
@@ -120,6 +121,7 @@ impl Changes {
     }
 
     /// Makes them in this process's own environment.
+    #[inline]
     fn apply(&self) {
         if self.clear {
             std::env::vars_os().for_each(|(name, _)| sys::program::change_variable(&name, None));
@@ -136,7 +138,8 @@ pub(crate) fn is_named(variable: &CString, name: &[u8]) -> bool {
 }
 
 impl Fences {
-    fn apply(self) -> Result<()> {
+    #[inline]
+    fn apply(&self) -> Result<()> {
         if self.new_session {
             sys::process::new_session().map_err(Error::os("setsid"))?;
         }

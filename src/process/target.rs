@@ -129,6 +129,7 @@ impl EntryPoint {
     }
 
     /// Decodes arguments, runs the function, encodes its result.
+    #[inline]
     pub(crate) fn run(&self, decoder: &mut Decoder<'_>, result: &mut Payload) -> Result<()> {
         (self.run)(decoder, result)
     }
@@ -171,7 +172,8 @@ impl Location {
             let inside = image.contains(address, size_of::<EntryPoint>());
             (inside && address % align_of::<EntryPoint>() == 0).then_some(address)
         });
-        let place = found.ok_or(Error::DifferentExecutable)? as *const EntryPoint;
+        let Some(address) = found else { return Err(Error::DifferentExecutable) };
+        let place = address as *const EntryPoint;
         // SAFETY: the place is aligned and inside the program's mapped file, which is never unmapped;
         // two numbers may be read from any bytes.
         let [first, second] = unsafe { place.cast::<[u64; 2]>().read() };

@@ -96,6 +96,7 @@ pub(crate) fn open_sink() -> io::Result<OwnedFd> {
 }
 
 /// `dup2`: makes descriptor 0, 1 or 2 a copy of `with`.
+#[inline]
 pub(crate) fn replace_stdio(number: RawFd, with: BorrowedFd<'_>) -> io::Result<()> {
     assert!((0..=2).contains(&number), "no standard stream");
     // SAFETY: the call takes numbers; these belong to std, which expects them to be replaced.

@@ -68,12 +68,14 @@ fn learn_thread_id() -> u32 {
 ///
 /// # Safety
 /// * The process has no other threads, or the child keeps to async-signal-safe calls.
+#[inline]
 pub(crate) unsafe fn fork() -> io::Result<u32> {
     // SAFETY: this function's contract.
     errno_result(unsafe { libc::fork() }).map(|pid| pid as u32)
 }
 
 /// Whether this process has no thread but the calling one; `None` where the system does not tell.
+#[inline]
 pub(crate) fn is_single_threaded() -> Option<bool> {
     // A process that has other threads cannot leave its thread group (EINVAL); one that has none is
     // alone already, and the call changes nothing.

@@ -49,6 +49,7 @@ impl Mask {
 ///
 /// The bits are the kernel's own form of it. libc's function lies where a new child runs nothing else,
 /// and would cost it a page fault.
+#[inline]
 pub(crate) fn set_mask(bits: u64) {
     #[cfg(target_pointer_width = "64")]
     let words = [bits];

@@ -83,44 +83,66 @@ fn header(parts: *mut libc::iovec, count: usize) -> libc::msghdr {
 /// `sendmsg`, once, with up to [`MAX_FDS`] descriptors; says how many bytes went.
 ///
 /// A peer that is gone is EPIPE, without a signal. `wait` false never waits (EAGAIN).
+#[inline]
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     parts: &[io::IoSlice<'_>],
     fds: &[BorrowedFd<'_>],
     wait: bool,
 ) -> io::Result<usize> {
+    let message = header(parts.as_ptr().cast_mut().cast(), parts.len());
+    let flags = libc::MSG_NOSIGNAL | if wait { 0 } else { libc::MSG_DONTWAIT };
+    if !fds.is_empty() {
+        // SAFETY: `message` names `parts`, which outlive the call, and nothing else.
+        return unsafe { send_message(socket, message, fds, flags) };
+    }
+    retry(|| {
+        // SAFETY: `message` names `parts`, which outlive the call and are only read.
+        errno_result(unsafe { libc::sendmsg(socket.as_raw_fd(), &message, flags) })
+    })
+    .map(|n| n as usize)
+}
+
+/// `sendmsg`, once, with descriptors. A function of its own for the room they need on the stack, which is
+/// a page more for a new process to touch.
+///
+/// # Safety
+/// * What `message` names is readable until this returns, and it names no control buffer.
+#[inline(never)]
+unsafe fn send_message(
+    socket: BorrowedFd<'_>,
+    mut message: libc::msghdr,
+    fds: &[BorrowedFd<'_>],
+    flags: libc::c_int,
+) -> io::Result<usize> {
     assert!(fds.len() <= MAX_FDS, "more descriptors than one message can carry");
     let mut control = Control::new();
-    let mut message = header(parts.as_ptr().cast_mut().cast(), parts.len());
-    if !fds.is_empty() {
-        let payload = std::mem::size_of_val(fds) as u32;
-        message.msg_control = control.0.as_mut_ptr().cast();
-        // SAFETY: arithmetic on a number.
-        let room = unsafe { libc::CMSG_SPACE(payload) };
-        message.msg_controllen = room as _;
-        // The kernel is given what lies between and behind the numbers too.
-        control.0[..room as usize].fill(MaybeUninit::zeroed());
-        // SAFETY: `message` names a control buffer with room for one header, so this points at its
-        // start, aligned for it.
-        let first = unsafe { libc::CMSG_FIRSTHDR(&message) };
-        // SAFETY: arithmetic on a number.
-        let len = unsafe { libc::CMSG_LEN(payload) };
-        // SAFETY: every bit pattern of this record of numbers is valid.
-        let mut record: libc::cmsghdr = unsafe { std::mem::zeroed() };
-        record.cmsg_level = libc::SOL_SOCKET;
-        record.cmsg_type = libc::SCM_RIGHTS;
-        record.cmsg_len = len as _;
-        // SAFETY: `first` points at `CMSG_SPACE(payload)` writable bytes of `control`.
-        unsafe { first.write(record) };
-        // SAFETY: as above; the data begins behind the header.
-        let data = unsafe { libc::CMSG_DATA(first) };
-        // SAFETY: `BorrowedFd` is a transparent `RawFd`, so `fds` is `payload` bytes of numbers; there
-        // is room for as many behind the header, and the two do not overlap.
-        unsafe { std::ptr::copy_nonoverlapping(fds.as_ptr().cast(), data, payload as usize) };
-    }
-    let flags = libc::MSG_NOSIGNAL | if wait { 0 } else { libc::MSG_DONTWAIT };
+    let payload = std::mem::size_of_val(fds) as u32;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    // SAFETY: arithmetic on a number.
+    let room = unsafe { libc::CMSG_SPACE(payload) };
+    message.msg_controllen = room as _;
+    // The kernel is given what lies between and behind the numbers too.
+    control.0[..room as usize].fill(MaybeUninit::zeroed());
+    // SAFETY: `message` names a control buffer with room for one header, so this points at its
+    // start, aligned for it.
+    let first = unsafe { libc::CMSG_FIRSTHDR(&message) };
+    // SAFETY: arithmetic on a number.
+    let len = unsafe { libc::CMSG_LEN(payload) };
+    // SAFETY: every bit pattern of this record of numbers is valid.
+    let mut record: libc::cmsghdr = unsafe { std::mem::zeroed() };
+    record.cmsg_level = libc::SOL_SOCKET;
+    record.cmsg_type = libc::SCM_RIGHTS;
+    record.cmsg_len = len as _;
+    // SAFETY: `first` points at `CMSG_SPACE(payload)` writable bytes of `control`.
+    unsafe { first.write(record) };
+    // SAFETY: as above; the data begins behind the header.
+    let data = unsafe { libc::CMSG_DATA(first) };
+    // SAFETY: `BorrowedFd` is a transparent `RawFd`, so `fds` is `payload` bytes of numbers; there
+    // is room for as many behind the header, and the two do not overlap.
+    unsafe { std::ptr::copy_nonoverlapping(fds.as_ptr().cast(), data, payload as usize) };
     retry(|| {
-        // SAFETY: `message` names `parts`, which outlive the call and are only read, and `control`.
+        // SAFETY: `message` names what the caller answers for, which is only read, and `control`.
         errno_result(unsafe { libc::sendmsg(socket.as_raw_fd(), &message, flags) })
     })
     .map(|n| n as usize)

@@ -2,50 +2,72 @@
 
 use std::time::{Duration, Instant};
 
-/// The instant at which a blocking call gives up; none means never.
+/// The instant at which a blocking call gives up.
 ///
 /// `Instant` is `CLOCK_MONOTONIC` on Linux: a stepped wall clock does not matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Deadline(Option<Instant>);
+pub(crate) struct Deadline(When);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    Never,
+    At(Instant),
+    /// It has passed, whatever the clock says: who only looks need not ask for the time, which costs a
+    /// new process its first page faults in the kernel's clock.
+    Passed,
+}
 
 impl Deadline {
     /// No deadline: wait for ever.
-    pub(crate) const NEVER: Deadline = Deadline(None);
+    pub(crate) const NEVER: Deadline = Deadline(When::Never);
 
     /// The deadline `timeout` from now; a timeout too long to represent means never.
     pub(crate) fn after(timeout: Duration) -> Deadline {
-        Deadline(Instant::now().checked_add(timeout))
+        Deadline(Instant::now().checked_add(timeout).map_or(When::Never, When::At))
     }
 
     /// A deadline that has passed: look once, do not wait.
     pub(crate) fn now() -> Deadline {
-        Deadline(Some(Instant::now()))
+        Deadline(When::Passed)
     }
 
     /// What is left: `None` without a deadline, zero once it has passed.
     pub(crate) fn remaining(self) -> Option<Duration> {
-        self.0.map(|at| at.saturating_duration_since(Instant::now()))
+        match self.0 {
+            When::Never => None,
+            When::At(at) => Some(at.saturating_duration_since(Instant::now())),
+            When::Passed => Some(Duration::ZERO),
+        }
     }
 
     /// The deadline at `instant`.
     pub(crate) fn at(instant: Instant) -> Deadline {
-        Deadline(Some(instant))
+        Deadline(When::At(instant))
     }
 
     /// When it passes, if ever.
     pub(crate) fn instant(self) -> Option<Instant> {
-        self.0
+        match self.0 {
+            When::Never => None,
+            When::At(at) => Some(at),
+            When::Passed => Some(Instant::now()),
+        }
     }
 
     pub(crate) fn has_passed(self) -> bool {
-        self.0.is_some_and(|at| at <= Instant::now())
+        match self.0 {
+            When::Never => false,
+            When::At(at) => at <= Instant::now(),
+            When::Passed => true,
+        }
     }
 
     /// The earlier of the two.
     pub(crate) fn min(self, other: Deadline) -> Deadline {
         match (self.0, other.0) {
-            (Some(a), Some(b)) => Deadline(Some(a.min(b))),
-            (a, b) => Deadline(a.or(b)),
+            (When::Never, other) | (other, When::Never) => Deadline(other),
+            (When::At(a), When::At(b)) => Deadline(When::At(a.min(b))),
+            _ => Deadline(When::Passed),
         }
     }
 }

@@ -7,6 +7,9 @@ mod leaks;
 pub(crate) mod os;
 
 use os::Status;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -71,6 +74,20 @@ pub(crate) fn in_child_within(patience: Duration, test: impl FnOnce()) {
 pub(crate) fn join(pid: os::Pid) {
     let status = os::wait_until(pid, Instant::now() + 2 * PATIENCE);
     assert_eq!(status, Some(Status::Exited(0)), "{:?}", os::look(pid));
+}
+
+/// Sleeps until it is killed: what a process is told to do that is there to be ended.
+pub(crate) fn sleep() {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// The two ends of something that can be read and written both ways, and is at its end when the last copy
+/// of the other end is closed.
+pub(crate) fn pipe() -> (File, File) {
+    let (a, b) = UnixStream::pair().unwrap();
+    (OwnedFd::from(a).into(), OwnedFd::from(b).into())
 }
 
 /// Held by each test of a binary that takes turns: a fork must not find the library's locks held by another

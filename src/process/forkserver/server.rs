@@ -5,12 +5,13 @@ use crate::process::control::{Control, Incoming, Kind, Packet};
 use crate::process::target::Location;
 use crate::process::{bootstrap, exit, fork, status_to_bytes};
 use crate::sys::limits::{self, Limit, Resource};
-use crate::sys::poll::{self, IN, PollFd};
+use crate::sys::poll::Epoll;
 use crate::sys::signal::{self, Blocked, Disposition, SIGCHLD, SIGINT, SIGTERM};
 use crate::sys::time::Deadline;
 use crate::{Decoder, Error, Result, sys};
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// The server's whole life.
@@ -19,23 +20,25 @@ pub(super) fn serve(requests: OwnedFd, preload: Option<Location>) -> Result<()> 
     if let Some(preload) = preload {
         preload.resolve()?.run(&mut Decoder::new(&[], &mut Vec::new()), &mut Payload::default())?;
     }
-    // What it returns in a child is the child's: everything of the server's is dropped by then.
-    match forked_child(Control::from_fd(requests))? {
-        Some(control) => fork::to_the_end(|| be_child(control, parents)),
+    let requests = Control::from_fd(requests);
+    let mut charges = Charges::new(&requests)?;
+    match forked_child(&requests, &mut charges)? {
+        Some(control) => fork::to_the_end(|| be_child(control, &parents, (requests, charges))),
         None => Ok(()),
     }
 }
 
-/// A child's life.
-fn be_child(control: Control, parents: Parents) -> i32 {
-    parents.restore();
-    match announce(&control) {
-        Ok(()) => bootstrap::take_up(control, true),
-        Err(error) => {
-            refuse(&control, &error);
-            sys::process::exit_now(1)
-        }
+/// A child's life, which begins with copies of what is the `servers`.
+fn be_child(control: Control, parents: &Parents, servers: (Control, Charges)) -> i32 {
+    // First: somebody waits for it.
+    if let Err(error) = announce(&control) {
+        refuse(&control, &error);
+        sys::process::exit_now(1);
     }
+    drop(servers.0);
+    servers.1.let_go();
+    parents.restore();
+    bootstrap::take_up(control, true)
 }
 
 /// What a child tells before it does anything else; nobody to hear it is a reason to do nothing.
@@ -75,7 +78,7 @@ impl Parents {
         Ok(Parents { signals, open_files })
     }
 
-    fn restore(self) {
+    fn restore(&self) {
         for (signal, before) in self.signals {
             let _ = signal::restore(signal, before);
         }
@@ -90,34 +93,88 @@ struct Charge {
     control: Control,
 }
 
+/// The children that have not been reaped, and what tells when one has ended or another is asked for:
+/// however many there are, a request takes as long as it does with one.
+struct Charges {
+    epoll: Epoll,
+    /// By what epoll calls them.
+    by_key: BTreeMap<u64, Charge>,
+    next_key: u64,
+}
+
+impl Charges {
+    /// What epoll calls the requests.
+    const REQUESTS: u64 = 0;
+
+    fn new(requests: &Control) -> Result<Charges> {
+        let epoll = Epoll::new().map_err(Error::os("epoll_create1"))?;
+        epoll.add(requests.as_fd(), Charges::REQUESTS).map_err(Error::os("epoll_ctl"))?;
+        Ok(Charges { epoll, by_key: BTreeMap::new(), next_key: Charges::REQUESTS + 1 })
+    }
+
+    /// Waits until something happens, and reaps those that have ended; whether there is a request.
+    fn look_after(&mut self, ready: &mut Vec<u64>) -> Result<bool> {
+        self.epoll.wait(Deadline::NEVER, ready).map_err(Error::os("epoll_wait"))?;
+        for key in ready.iter() {
+            if self.by_key.get(key).is_some_and(Charge::report) {
+                self.remove(*key);
+            }
+        }
+        Ok(ready.contains(&Charges::REQUESTS))
+    }
+
+    /// Has the next child that is added watched.
+    fn watch(&mut self, pidfd: OwnedFd) -> Result<OwnedFd> {
+        self.epoll.add(pidfd.as_fd(), self.next_key).map_err(Error::os("epoll_ctl"))?;
+        Ok(pidfd)
+    }
+
+    /// Takes on the child that is watched.
+    fn add(&mut self, pidfd: OwnedFd, control: Control) {
+        self.by_key.insert(self.next_key, Charge { pidfd, control });
+        self.next_key += 1;
+    }
+
+    fn remove(&mut self, key: u64) {
+        if let Some(charge) = self.by_key.remove(&key) {
+            // To close it does not suffice: a child that was just forked has a copy.
+            let _ = self.epoll.remove(charge.pidfd.as_fd());
+        }
+    }
+
+    /// In a child: closes its copies.
+    fn let_go(self) {
+        drop(self.epoll);
+        if !self.by_key.is_empty() {
+            let fds = self.by_key.into_values().flat_map(|of| [of.pidfd, of.control.into_fd()]);
+            sys::fd::close_all(fds.collect());
+        }
+    }
+}
+
 /// Serves requests until nobody can make any; gives its control socket to a child, in which all
 /// signals are blocked, `None` to the server itself.
-fn forked_child(requests: Control) -> Result<Option<Control>> {
-    let mut charges: Vec<Charge> = Vec::new();
+fn forked_child(requests: &Control, charges: &mut Charges) -> Result<Option<Control>> {
     let mut room = Room::default();
+    let mut ready = Vec::new();
     loop {
-        room.fill(&requests);
-        let mut fds = vec![PollFd::new(requests.as_fd().as_raw_fd(), IN)];
-        fds.extend(charges.iter().map(|charge| PollFd::new(charge.pidfd.as_raw_fd(), IN)));
-        poll::poll(&mut fds, Deadline::NEVER).map_err(Error::os("ppoll"))?;
-        let mut ended = fds[1..].iter().map(PollFd::is_ready);
-        charges.retain(|charge| !(ended.next().unwrap_or(false) && charge.report()));
-        if !fds[0].is_ready() {
+        room.fill(requests);
+        if !charges.look_after(&mut ready)? {
             continue;
         }
         let suffices = room.leave();
-        let control = match next_request(&requests)? {
+        let control = match next_request(requests)? {
             Request::Fork(control) => control,
             Request::Unusable => continue,
             Request::End => return Ok(None),
         };
-        match if suffices { fork_one() } else { Err(no_room()) } {
+        match if suffices { fork_one(charges) } else { Err(no_room()) } {
             Ok(None) => {
-                let fds = charges.into_iter().flat_map(|of| [of.pidfd, of.control.into_fd()]);
-                sys::fd::close_all(fds.collect());
+                // To free it would cost the child pages that it shares with the server.
+                std::mem::forget((room, ready));
                 return Ok(Some(control));
             }
-            Ok(Some(pidfd)) => charges.push(Charge { pidfd, control }),
+            Ok(Some(pidfd)) => charges.add(pidfd, control),
             Err(error) => refuse(&control, &error),
         }
     }
@@ -183,17 +240,18 @@ pub(in crate::process) fn hear_requests(requests: &Control) -> bool {
     }
 }
 
-/// Forks: `None` in the child, with all signals blocked; in the server, what names the child.
-fn fork_one() -> Result<Option<OwnedFd>> {
+/// Forks: `None` in the child, with all signals blocked; in the server, what names the child, which
+/// `charges` watches.
+fn fork_one(charges: &mut Charges) -> Result<Option<OwnedFd>> {
     exit::flush();
     let blocked = Blocked::all();
     let Some(pid) = fork::bare()? else {
         blocked.stay();
         return Ok(None);
     };
-    sys::process::pidfd_open(pid).map(Some).map_err(|error| {
+    let named = sys::process::pidfd_open(pid).map_err(Error::os("pidfd_open"));
+    named.and_then(|pidfd| charges.watch(pidfd)).map(Some).inspect_err(|_| {
         sys::process::kill_and_reap(pid);
-        Error::os("pidfd_open")(error)
     })
 }
 
