@@ -113,7 +113,7 @@ fn sweep(operation: &Operation, scratch: &Path) -> Option<Tried> {
     let calls = calls?;
     let mut tried = Tried { calls, ..Tried::default() };
     // Where there are many they are of few kinds: the short form takes some of them.
-    let stride = if is_full() { 1 } else { 1 + calls / 200 };
+    let stride = if is_full() { 1 } else { 1 + calls / 60 };
     // Threads take turns as they like: a few calls more may occur in another run.
     let mut nth = 0;
     while try_all(operation, scratch, nth, &mut tried) {

@@ -342,15 +342,15 @@ fn listener(family: &str) -> Outcome {
             let connection = builder.connect_timeout(address.as_str(), LONG)?;
             connection.send(&"hello".to_string())
         })?;
-        let served = serve(&listener, || client.is_finished());
+        let served = serve(listener, || client.is_finished());
         let client = client.join().unwrap();
         served?;
         Ok(client?)
     })
 }
 
-/// Hears one client, or finds that it has gone without having been heard.
-fn serve(listener: &Listener, gone: impl Fn() -> bool) -> Outcome {
+/// Hears one client, or finds that it has gone without having been heard. Then nobody listens any more.
+fn serve(listener: Listener, gone: impl Fn() -> bool) -> Outcome {
     loop {
         let last = gone();
         match listener.accept_timeout(SHORT) {
