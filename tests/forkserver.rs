@@ -147,6 +147,8 @@ fn a_forkserver_killed_at_any_moment_of_a_start_has_the_work_done_once() {
 #[test]
 fn a_forkserver_does_not_mind_what_is_sent_to_its_group() {
     alone(|| {
+        // Where the tests run in the background of a script, it is ignored.
+        os::by_default(2);
         let pid = server();
         os::signal(pid, 2);
         os::signal(pid, 15);

@@ -7,7 +7,6 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// This process's pid, or 0 where it is not known yet: at first, and again in a forked child.
@@ -28,17 +27,23 @@ pub(crate) fn id() -> u32 {
     }
 }
 
+/// Whether a fork will forget the pid: 0 not yet, 1 a thread sees to it, 2 it will.
+static AT_FORK: AtomicU32 = AtomicU32::new(0);
+
 #[cold]
 fn learn_pid() -> u32 {
-    static AT_FORK: Once = Once::new();
-    AT_FORK.call_once(|| {
-        // SAFETY: the handler stores one number, which is allowed in a forked child. If the call is
-        // refused for lack of memory, so is everything else soon, and the first fork that matters.
-        unsafe { libc::pthread_atfork(None, None, Some(forget_pid_after_fork)) };
-    });
+    // Nobody waits for the thread that sees to it: a process forked meanwhile has no such thread.
+    if AT_FORK.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        // SAFETY: the handler stores one number, which is allowed in a forked child.
+        let refused = unsafe { libc::pthread_atfork(None, None, Some(forget_pid_after_fork)) } != 0;
+        // Release: pairs with the load below.
+        AT_FORK.store(if refused { 0 } else { 2 }, Ordering::Release);
+    }
     // SAFETY: the call takes nothing and cannot fail.
     let pid = unsafe { libc::getpid() } as u32;
-    PID.store(pid, Ordering::Relaxed);
+    if AT_FORK.load(Ordering::Acquire) == 2 {
+        PID.store(pid, Ordering::Relaxed);
+    }
     pid
 }
 
