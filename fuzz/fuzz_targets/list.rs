@@ -5,4 +5,6 @@
 #[path = "../../tests/hostile_peers/mod.rs"]
 mod hostile_peers;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| hostile_peers::check_list(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    hostile_peers::check_list(data);
+});
