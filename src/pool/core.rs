@@ -88,7 +88,7 @@ impl Core {
     pub(crate) fn new(plan: Plan, terms: Terms) -> Result<Core> {
         let epoll = Epoll::new().map_err(Error::os("epoll_create1"))?;
         // Every ring is told once, so nobody has to make the bell silent.
-        epoll.add_edge(plan.results.bell()?, RESULTS).map_err(Error::os("epoll_ctl"))?;
+        plan.results.report_bells(&epoll, RESULTS)?;
         let state = State {
             phase: Phase::Running,
             failure: None,

@@ -176,11 +176,14 @@ impl<R: Encode + Decode + 'static> Process<R> {
         self.daemon(true).set_out(true)
     }
 
-    /// [`set_out_hidden`](Self::set_out_hidden) by Fork: what the process calls is `f`, with what it captures as it
-    /// is in the parent's memory, and not the function.
-    pub(crate) fn fork_hidden(self, f: impl FnOnce() -> R) -> Result<Starting<R>> {
+    /// Makes this ready for [`fork_all`](super::fork_all).
+    pub(super) fn prepare_hidden(self, blocked: &Blocked) -> Result<(Birth, Role)> {
         let Process { settings, numbers, .. } = self.daemon(true);
-        fork_to_call(f, settings, numbers, true, Surety::Look)
+        let has_own_key = settings.authkey.is_some();
+        let Prepared { mut birth, role, .. } = prepare(settings, numbers, true, blocked)?;
+        birth.surroundings.fit(StartMethod::Fork, has_own_key)?;
+        birth.surroundings.streams = Streams::default();
+        Ok((birth, role))
     }
 
     fn start_as(self, hidden: bool) -> Result<Child<R>> {
@@ -289,6 +292,28 @@ fn begin<R>(
 ) -> Result<Starting<R>> {
     exit::look_after()?;
     family::reap_ended();
+    let blocked = Blocked::all();
+    let Prepared { mut birth, role, pipes } = prepare(settings, numbers, hidden, &blocked)?;
+    let tether = role.daemon.then(|| Tether::new(&mut birth)).transpose()?;
+    let mut held = Some(Held { tether, pipes });
+    let stage = start(&mut birth, &mut held)?;
+    drop(blocked);
+    Ok(Starting { stage, role, held, result: PhantomData })
+}
+
+/// A process that is ready to be made: what it will be told, and what its parent keeps.
+struct Prepared {
+    birth: Birth,
+    role: Role,
+    pipes: Streams,
+}
+
+fn prepare(
+    settings: Settings,
+    numbers: Vec<u32>,
+    hidden: bool,
+    blocked: &Blocked,
+) -> Result<Prepared> {
     let authkey = settings.authkey.clone().map_or_else(authkey::own, Ok)?;
     let command = settings.command()?;
     let identity = Arc::new(settings.identity(numbers));
@@ -299,13 +324,6 @@ fn begin<R>(
         hidden,
         start_timeout: settings.start_timeout.unwrap_or(START_TIMEOUT),
     };
-    let (tether, lifeline) = match identity.daemon {
-        true => Tether::new().map(|(tether, lifeline)| (Some(tether), Some(lifeline)))?,
-        false => (None, None),
-    };
-    let mut held = Some(Held { tether, pipes });
-    let blocked = Blocked::all();
-    let mask = blocked.before().to_bits();
     let surroundings = Surroundings {
         method: method::chosen(),
         log: log::chosen(),
@@ -318,13 +336,16 @@ fn begin<R>(
         fences: settings.fences,
         broken_pipe_kills: None,
     };
-    let mut birth = Birth { identity, mask, lifeline, surroundings };
-    let stage = start(&mut birth, &mut held)?;
-    drop(blocked);
-    Ok(Starting { stage, role, held, result: PhantomData })
+    let mask = blocked.before().to_bits();
+    Ok(Prepared { birth: Birth { identity, mask, lifeline: None, surroundings }, role, pipes })
 }
 
 impl<R> Starting<R> {
+    /// A process that is there already.
+    pub(super) fn of(born: Born, role: Role) -> Starting<R> {
+        Starting { stage: Stage::Born(born), role, held: None, result: PhantomData }
+    }
+
     /// Waits until the process is there.
     pub(crate) fn arrive(self) -> Result<Child<R>> {
         let Starting { stage, role, held, .. } = self;
@@ -336,7 +357,7 @@ impl<R> Starting<R> {
         let (tether, pipes) = held.map(|held| (held.tether, held.pipes)).unwrap_or_default();
         let ours = tether.map(|tether| {
             // Refused (it cannot be), the child does it for itself.
-            let _ = lifeline::tie(&tether.theirs, born.pid);
+            let _ = lifeline::tie(tether.theirs.as_fd(), born.pid);
             tether.ours
         });
         let progress = Arc::new(Progress::new(born, role, ours));
@@ -360,11 +381,12 @@ struct Tether {
 }
 
 impl Tether {
-    /// This, and the child's end.
-    fn new() -> Result<(Tether, OwnedFd)> {
+    /// This; the child's end goes with its birth.
+    fn new(birth: &mut Birth) -> Result<Tether> {
         let (ours, theirs) = lifeline::new()?;
         let copy = sys::fd::dup(theirs.as_fd()).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
-        Ok((Tether { ours, theirs: copy }, theirs))
+        birth.lifeline = Some(theirs);
+        Ok(Tether { ours, theirs: copy })
     }
 }
 
@@ -372,25 +394,16 @@ pub(super) fn fork_closure<R: Encode + Decode + 'static>(
     f: impl FnOnce() -> R,
     surety: Surety,
 ) -> Result<Child<R>> {
-    fork_to_call(f, Settings::default(), family::next_numbers(), false, surety)?.arrive()
-}
-
-fn fork_to_call<R: Encode + Decode + 'static>(
-    f: impl FnOnce() -> R,
-    settings: Settings,
-    numbers: Vec<u32>,
-    hidden: bool,
-    surety: Surety,
-) -> Result<Starting<R>> {
-    let has_own_key = settings.authkey.is_some();
-    begin(settings, numbers, hidden, |birth, held| {
-        birth.surroundings.fit(StartMethod::Fork, has_own_key)?;
+    let (settings, numbers) = (Settings::default(), family::next_numbers());
+    let starting = begin(settings, numbers, false, |birth, held| {
+        birth.surroundings.fit(StartMethod::Fork, false)?;
         fork::start(surety, |voice| {
             drop(held.take());
             bootstrap::run_closure(voice, birth, f)
         })
         .map(Stage::Born)
-    })
+    })?;
+    starting.arrive()
 }
 
 impl<R> fmt::Debug for Process<R> {

@@ -8,7 +8,7 @@ use super::control::Control;
 use super::{Process, authkey, exit, family, forkserver, lifeline, spawn};
 use crate::sys::signal;
 use crate::{Decode, Encode, Error, Result, log, sys};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -188,6 +188,20 @@ fn enter(stdin: OwnedFd, body: impl FnOnce() -> i32) -> ! {
         forkserver::drop_inherited();
         let _ = sys::fd::replace_stdio(0, stdin.as_fd());
         drop(stdin);
+        body()
+    })
+}
+
+/// [`enter`] for one of several children: `numbers`, in ascending order, are its copies of what belongs to the
+/// others or to the parent, which it neither uses nor drops.
+pub(super) fn enter_among(
+    stdin: OwnedFd,
+    numbers: impl Iterator<Item = RawFd>,
+    body: impl FnOnce() -> i32,
+) -> ! {
+    enter(stdin, || {
+        // SAFETY: the owners are in the frames of the parent's function, to which this child does not return.
+        unsafe { sys::fd::close_numbers(numbers) };
         body()
     })
 }

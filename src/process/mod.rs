@@ -3,6 +3,7 @@
 mod authkey;
 mod bootstrap;
 mod builder;
+mod burst;
 mod child;
 mod control;
 mod cpus;
@@ -25,6 +26,7 @@ pub use authkey::AuthKey;
 pub use bootstrap::init;
 pub use builder::Process;
 pub(crate) use builder::Starting;
+pub(crate) use burst::{BURST, fork_all};
 pub use child::Child;
 pub use cpus::{available_cpus, cpu_count};
 pub use exit::{at_exit, exit};
