@@ -63,8 +63,7 @@ pub(crate) fn fork_all<R: Encode + Decode + 'static>(
 type Forked = (Vec<(Born, Role)>, Result<()>);
 
 fn fork_each<R: Encode>(mut unborn: Vec<Unborn>, f: impl Fn(usize) -> R) -> Result<Forked> {
-    let mut numbers: Vec<RawFd> = unborn.iter().flat_map(Unborn::numbers).collect();
-    numbers.sort_unstable();
+    let numbers: Vec<RawFd> = unborn.iter().flat_map(Unborn::numbers).collect();
     let stdin = spawn::empty_input()?;
     exit::flush();
     // No child's pid may become another's before it has its descriptor.

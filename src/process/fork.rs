@@ -192,8 +192,8 @@ fn enter(stdin: OwnedFd, body: impl FnOnce() -> i32) -> ! {
     })
 }
 
-/// [`enter`] for one of several children: `numbers`, in ascending order, are its copies of what belongs to the
-/// others or to the parent, which it neither uses nor drops.
+/// [`enter`] for one of several children: `numbers` are its copies of what belongs to the others or to the
+/// parent, which it neither uses nor drops.
 pub(super) fn enter_among(
     stdin: OwnedFd,
     numbers: impl Iterator<Item = RawFd>,
@@ -208,6 +208,7 @@ pub(super) fn enter_among(
 
 /// Runs `body` in a forked child and leaves with the code it gives: nothing of the parent's runs, and
 /// nothing is unwound into the parent's frames.
+#[inline]
 pub(crate) fn to_the_end(body: impl FnOnce() -> i32) -> ! {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(code) => exit::exit(code),

@@ -67,23 +67,14 @@ pub(crate) fn close_all(mut fds: Vec<OwnedFd>) {
     }
 }
 
-/// Closes `numbers`, which come in ascending order, neighbours by one call, and allocates nothing.
+/// Closes `numbers`.
 ///
 /// # Safety
 /// * Whatever owns the numbers is not used any more, nor dropped.
 pub(crate) unsafe fn close_numbers(numbers: impl Iterator<Item = RawFd>) {
-    let mut rest = numbers.peekable();
-    while let Some(first) = rest.next() {
-        let mut last = first;
-        while rest.next_if_eq(&(last + 1)).is_some() {
-            last += 1;
-        }
-        if close_range(first, last).is_err() {
-            for number in first..=last {
-                // SAFETY: this function's contract.
-                unsafe { libc::close(number) };
-            }
-        }
+    for number in numbers {
+        // SAFETY: this function's contract.
+        unsafe { libc::close(number) };
     }
 }
 
