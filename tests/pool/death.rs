@@ -352,6 +352,21 @@ fn a_pool_can_be_terminated_after_an_idle_worker_was_killed() {
 }
 
 #[test]
+fn a_task_is_told_of_its_workers_death_after_the_pool_was_closed_too() {
+    everywhere(|method| {
+        let pool = pool(method, 1);
+        let at = Queue::new().unwrap();
+        let lost = pool.apply_async(stay, (at.clone(),)).unwrap();
+        let queued = pool.apply_async(square, (3,)).unwrap();
+        pool.close();
+        assert!(pool.kill_worker(at.get().unwrap()));
+        pool.join().unwrap();
+        assert!(matches!(lost.get(), Err(Error::WorkerDied { .. })));
+        assert_eq!(queued.get().unwrap(), 9);
+    });
+}
+
+#[test]
 fn a_closed_pool_ends_although_its_idle_workers_are_killed() {
     everywhere(|method| {
         let pool = pool(method, 3);
