@@ -104,11 +104,11 @@ impl Crew {
             let burst = left.min(BURST);
             let begun: Vec<Result<Begun>> = (0..burst).map(|_| self.begin(plan)).collect();
             // All of them, whatever becomes of one: what was begun is a process.
-            let welcomed: Vec<Result<()>> = begun
-                .into_iter()
-                .map(|begun| begun.and_then(|begun| self.welcome(begun, epoll)))
-                .collect();
-            welcomed.into_iter().collect::<Result<()>>()?;
+            let mut outcome = Ok(());
+            for begun in begun {
+                outcome = outcome.and(begun.and_then(|begun| self.welcome(begun, epoll)));
+            }
+            outcome?;
             left -= burst;
         }
         Ok(())
