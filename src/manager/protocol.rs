@@ -117,7 +117,7 @@ pub(super) fn push_request<A: Encode + ?Sized>(
     request: Request,
     arguments: &A,
 ) -> Result<()> {
-    push(out, REQUEST, arguments, |head, fds| Request { fds, ..request }.write(head))
+    push(out, REQUEST, arguments, &|head, fds| Request { fds, ..request }.write(head))
 }
 
 /// Whether a reply is a value or an error.
@@ -126,14 +126,14 @@ const ERROR: u8 = 1;
 
 /// Appends a reply that is a value; if it cannot be encoded, `out` is what it was.
 pub(super) fn push_value<R: Encode + ?Sized>(out: &mut Payload, value: &R) -> Result<()> {
-    push(out, REPLY, value, |head, fds| write_reply(head, VALUE, fds))
+    push(out, REPLY, value, &|head, fds| write_reply(head, VALUE, fds))
 }
 
 /// Appends a reply that is an error.
 pub(super) fn push_error(out: &mut Payload, error: &Error) {
-    if push(out, REPLY, error, |head, fds| write_reply(head, ERROR, fds)).is_err() {
+    if push(out, REPLY, error, &|head, fds| write_reply(head, ERROR, fds)).is_err() {
         let text = Error::Remote { message: "an error that cannot be encoded".into() };
-        let _ = push(out, REPLY, &text, |head, fds| write_reply(head, ERROR, fds));
+        let _ = push(out, REPLY, &text, &|head, fds| write_reply(head, ERROR, fds));
     }
 }
 
@@ -167,25 +167,32 @@ fn push<T: Encode + ?Sized>(
     out: &mut Payload,
     head: usize,
     value: &T,
-    write: impl FnOnce(&mut [u8], u16),
+    write: &dyn Fn(&mut [u8], u16),
 ) -> Result<()> {
     let (start, fds) = (out.bytes.len(), out.fds.len());
     out.bytes.resize(start + LENGTH + head, 0);
-    let pushed = out.push(value).and_then(|()| {
-        let len = i32::try_from(out.bytes.len() - start - LENGTH).map_err(|_| {
-            Error::MessageTooLong { len: out.bytes.len() as u64, max: i32::MAX as u64 }
-        })?;
-        let fds = u16::try_from(out.fds.len() - fds)
-            .map_err(|_| Error::encode("more than 65,535 descriptors"))?;
-        out.bytes[start..start + LENGTH].copy_from_slice(&len.to_be_bytes());
-        write(&mut out.bytes[start + LENGTH..start + LENGTH + head], fds);
-        Ok(())
-    });
+    let pushed = out.push(value).and_then(|()| complete(out, start, fds, head, write));
     if pushed.is_err() {
-        out.bytes.truncate(start);
-        out.fds.truncate(fds);
+        out.cut(start, fds);
     }
     pushed
+}
+
+/// Fills in the length and the head of the frame that begins at `start`, with the descriptors from `fds` on.
+fn complete(
+    out: &mut Payload,
+    start: usize,
+    fds: usize,
+    head: usize,
+    write: &dyn Fn(&mut [u8], u16),
+) -> Result<()> {
+    let len = i32::try_from(out.bytes.len() - start - LENGTH)
+        .map_err(|_| Error::MessageTooLong { len: out.bytes.len() as u64, max: i32::MAX as u64 })?;
+    let fds = u16::try_from(out.fds.len() - fds)
+        .map_err(|_| Error::encode("more than 65,535 descriptors"))?;
+    out.bytes[start..start + LENGTH].copy_from_slice(&len.to_be_bytes());
+    write(&mut out.bytes[start + LENGTH..start + LENGTH + head], fds);
+    Ok(())
 }
 
 /// The length that the frame at the front of `bytes` says it has, the length itself left out.

@@ -2,7 +2,7 @@
 
 use super::revoked::Revoked;
 use super::worker::{self, Call, Package, SLOTS, Slot, Slots, work, work_at};
-use crate::process::{BURST, Child, ExitStatus, Process, StartMethod, Starting, fork_all};
+use crate::process::{BURST, Burst, Child, ExitStatus, Process, Starter, Starting};
 use crate::queue::Ring;
 use crate::sys::poll::Epoll;
 use crate::sys::signal::{SIGKILL, SIGTERM};
@@ -16,7 +16,7 @@ pub(crate) struct Plan {
     pub(crate) tasks: Ring,
     pub(crate) results: Ring,
     pub(crate) revoked: Revoked,
-    pub(crate) method: StartMethod,
+    pub(crate) starter: &'static Starter,
     pub(crate) name: String,
     /// Tasks after which a worker is replaced; zero for never.
     pub(crate) limit: u64,
@@ -104,9 +104,9 @@ impl Crew {
         let mut left = count;
         while left > 0 {
             let burst = left.min(BURST);
-            match plan.method {
-                StartMethod::Fork => self.fork(burst, plan, epoll)?,
-                _ => self.ask_for(burst, plan, epoll)?,
+            match plan.starter.burst {
+                Some(fork_all) => self.fork(fork_all, burst, plan, epoll)?,
+                None => self.ask_for(burst, plan, epoll)?,
             }
             left -= burst;
         }
@@ -114,7 +114,7 @@ impl Crew {
     }
 
     /// Starts workers by Fork: a copy of this process has mapped and knows all that they need.
-    fn fork(&mut self, count: usize, plan: &Plan, epoll: &Epoll) -> Result<()> {
+    fn fork(&mut self, fork_all: Burst, count: usize, plan: &Plan, epoll: &Epoll) -> Result<()> {
         let places = self.free_places(count)?;
         let processes = places.iter().map(|_| self.process(plan, Process::new(|| (), ())));
         let processes = processes.collect();
@@ -122,7 +122,7 @@ impl Crew {
             let Place { page, slot, .. } = places[at];
             plan.work_at(&self.pages[page][slot]);
         };
-        let (children, mut outcome) = fork_all(processes, work_there);
+        let (children, mut outcome) = fork_all(processes, &work_there);
         let mut places = places.into_iter();
         for (child, place) in children.into_iter().zip(&mut places) {
             outcome = outcome.and(self.watch(place, child, epoll));
@@ -162,7 +162,7 @@ impl Crew {
             initializer: plan.initializer.as_ref().map(Call::copy).transpose()?,
         };
         let process = self.process(plan, Process::new(work, (package,)));
-        process.start_method(plan.method).set_out_hidden()
+        process.started_by(plan.starter).set_out_hidden()
     }
 
     /// What the next worker is as a process.

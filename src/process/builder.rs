@@ -1,16 +1,15 @@
 //! What a process will be.
 
-use super::bootstrap::{self, Birth, Order};
+use super::bootstrap::{self, Birth};
 use super::child::{Born, Child, Progress, Role, START_TIMEOUT};
 use super::family::{self, Identity};
 use super::fork::Surety;
 use super::settings::Settings;
+use super::starter::{Departure, Stage, Starter};
 use super::stdio::Streams;
 use super::surroundings::Surroundings;
 use super::target::{Body, EntryPoint, Target};
-use super::{
-    StartMethod, authkey, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio,
-};
+use super::{StartMethod, authkey, exit, fork, lifeline, method, stdio};
 use crate::codec::Payload;
 use crate::sys::signal::{self, Blocked};
 use crate::{Decode, Encode, Error, Level, Result, log, sys};
@@ -137,8 +136,12 @@ impl<R: Encode + Decode + 'static> Process<R> {
     }
 
     /// Chooses how the process comes to be. By default, what [`start_method`] says.
-    pub fn start_method(mut self, method: StartMethod) -> Process<R> {
-        self.settings.method = Some(method);
+    pub fn start_method(self, method: StartMethod) -> Process<R> {
+        self.started_by(Starter::of(method))
+    }
+
+    pub(crate) fn started_by(mut self, starter: &'static Starter) -> Process<R> {
+        self.settings.method = Some(starter);
         self
     }
 
@@ -192,39 +195,29 @@ impl<R: Encode + Decode + 'static> Process<R> {
 
     fn set_out(self, hidden: bool) -> Result<Starting<R>> {
         let Process { entry, arguments, numbers, settings, .. } = self;
-        let method = settings.method.unwrap_or_else(start_method);
-        if method != StartMethod::Fork {
-            bootstrap::check_initialized()?;
-        }
-        let (location, arguments) = (entry.locate()?, arguments?);
-        settings.environment.check()?;
-        let has_own_key = settings.authkey.is_some();
-        begin(settings, numbers, hidden, |birth, held| {
-            let around = &mut birth.surroundings;
-            // A spawned child has them when its program begins.
-            let (environment, argv0) = match method {
-                StartMethod::Spawn => {
-                    (std::mem::take(&mut around.environment), around.command.take())
-                }
-                _ => Default::default(),
-            };
-            around.fit(method, has_own_key)?;
-            match method {
-                StartMethod::Spawn => {
-                    spawn::start(&Order::of(location, birth, arguments)?, &environment, argv0)
-                        .map(Stage::Born)
-                }
-                StartMethod::ForkServer => {
-                    forkserver::ask(Order::of(location, birth, arguments)?).map(Stage::Asked)
-                }
-                StartMethod::Fork => fork::start(Surety::Look, |voice| {
-                    drop(held.take());
-                    bootstrap::run_entry(voice, birth, entry, arguments)
-                })
-                .map(Stage::Born),
-            }
-        })
+        set_out(entry, arguments?, settings, numbers, hidden).map(Starting::of)
     }
+}
+
+/// What all of [`Process::start`] comes to, whatever the process returns.
+fn set_out(
+    entry: &'static EntryPoint,
+    mut arguments: Payload,
+    settings: Settings,
+    numbers: Vec<u32>,
+    hidden: bool,
+) -> Result<Begun> {
+    let starter = settings.method.unwrap_or_else(method::chosen_or_default);
+    if starter.method != StartMethod::Fork {
+        bootstrap::check_initialized()?;
+    }
+    let location = entry.locate()?;
+    settings.environment.check()?;
+    let has_own_key = settings.authkey.is_some();
+    begin(settings, numbers, hidden, &mut |birth, held| {
+        let arguments = std::mem::take(&mut arguments);
+        (starter.start)(Departure { birth, held, has_own_key, entry, location, arguments })
+    })
 }
 
 impl Surroundings {
@@ -232,10 +225,12 @@ impl Surroundings {
     ///
     /// # Errors
     /// * [`Error::Os`]: `sigaction` was refused, which cannot be.
-    fn fit(&mut self, method: StartMethod, has_own_key: bool) -> Result<()> {
+    pub(super) fn fit(&mut self, method: StartMethod, has_own_key: bool) -> Result<()> {
         if method == StartMethod::Fork {
-            // The key is in the memory that the child has a copy of, unless it is to have another.
+            // The key, and what was chosen, are in the memory that the child has a copy of, unless it is to have
+            // another key.
             self.authkey.take_if(|_| !has_own_key);
+            self.method = None;
             return Ok(());
         }
         if method == StartMethod::ForkServer && self.directory.is_none() {
@@ -270,26 +265,26 @@ impl Settings {
     }
 }
 
-/// A process that was started, or asked for.
+/// A process that was started, or asked for, and what it will return.
 pub(crate) struct Starting<R> {
-    stage: Stage,
-    role: Role,
-    held: Option<Held>,
+    begun: Begun,
     result: PhantomData<fn() -> R>,
 }
 
-enum Stage {
-    Born(Born),
-    Asked(forkserver::Asked),
+/// A process that was started, or asked for.
+struct Begun {
+    stage: Stage,
+    role: Role,
+    held: Option<Held>,
 }
 
-/// What every start has in common: `start` makes the process, with all signals blocked.
-fn begin<R>(
+/// What every start has in common: `start`, called once, makes the process, with all signals blocked.
+fn begin(
     settings: Settings,
     numbers: Vec<u32>,
     hidden: bool,
-    start: impl FnOnce(&mut Birth, &mut Option<Held>) -> Result<Stage>,
-) -> Result<Starting<R>> {
+    start: &mut dyn FnMut(&mut Birth, &mut Option<Held>) -> Result<Stage>,
+) -> Result<Begun> {
     exit::look_after()?;
     family::reap_ended();
     let blocked = Blocked::all();
@@ -298,7 +293,7 @@ fn begin<R>(
     let mut held = Some(Held { tether, pipes });
     let stage = start(&mut birth, &mut held)?;
     drop(blocked);
-    Ok(Starting { stage, role, held, result: PhantomData })
+    Ok(Begun { stage, role, held })
 }
 
 /// A process that is ready to be made: what it will be told, and what its parent keeps.
@@ -325,7 +320,7 @@ fn prepare(
         start_timeout: settings.start_timeout.unwrap_or(START_TIMEOUT),
     };
     let surroundings = Surroundings {
-        method: method::chosen(),
+        method: method::chosen_entry(),
         log: log::chosen(),
         logger: log::chosen_logger(),
         authkey: Some(authkey),
@@ -341,17 +336,28 @@ fn prepare(
 }
 
 impl<R> Starting<R> {
+    fn of(begun: Begun) -> Starting<R> {
+        Starting { begun, result: PhantomData }
+    }
+
     /// A process that is there already.
-    pub(super) fn of(born: Born, role: Role) -> Starting<R> {
-        Starting { stage: Stage::Born(born), role, held: None, result: PhantomData }
+    pub(super) fn born(born: Born, role: Role) -> Starting<R> {
+        Starting::of(Begun { stage: Stage::Born(born), role, held: None })
     }
 
     /// Waits until the process is there.
     pub(crate) fn arrive(self) -> Result<Child<R>> {
-        let Starting { stage, role, held, .. } = self;
+        let (progress, pipes) = self.begun.arrive()?;
+        Ok(Child::new(progress).with_pipes(pipes))
+    }
+}
+
+impl Begun {
+    fn arrive(self) -> Result<(Arc<Progress>, Streams)> {
+        let Begun { stage, role, held } = self;
         let mut born = match stage {
             Stage::Born(born) => born,
-            Stage::Asked(asked) => asked.answer()?,
+            Stage::Asked(answer) => answer()?,
         };
         born.pidfd = stdio::above_if_possible(born.pidfd);
         let (tether, pipes) = held.map(|held| (held.tether, held.pipes)).unwrap_or_default();
@@ -363,12 +369,12 @@ impl<R> Starting<R> {
         let progress = Arc::new(Progress::new(born, role, ours));
         family::adopt(progress.clone());
         log::tell(Level::Debug, || format!("{} started with pid {}", progress.name, progress.pid));
-        Ok(Child::new(progress).with_pipes(pipes))
+        Ok((progress, pipes))
     }
 }
 
 /// What the parent holds of the child until that exists. A forked child has to close its copies.
-struct Held {
+pub(super) struct Held {
     tether: Option<Tether>,
     pipes: Streams,
 }
@@ -395,15 +401,16 @@ pub(super) fn fork_closure<R: Encode + Decode + 'static>(
     surety: Surety,
 ) -> Result<Child<R>> {
     let (settings, numbers) = (Settings::default(), family::next_numbers());
-    let starting = begin(settings, numbers, false, |birth, held| {
+    let (mut f, mut surety) = (Some(f), Some(surety));
+    let begun = begin(settings, numbers, false, &mut |birth, held| {
         birth.surroundings.fit(StartMethod::Fork, false)?;
-        fork::start(surety, |voice| {
+        fork::start(surety.take().unwrap_or(Surety::Look), &mut |voice| {
             drop(held.take());
-            bootstrap::run_closure(voice, birth, f)
+            f.take().map_or(1, |f| bootstrap::run_closure(voice, birth, f))
         })
         .map(Stage::Born)
     })?;
-    starting.arrive()
+    Starting::of(begun).arrive()
 }
 
 impl<R> fmt::Debug for Process<R> {

@@ -13,7 +13,7 @@ use super::child::{Born, Child, Reaper, Role};
 use super::control::Control;
 use super::{Process, exit, family, fork, lifeline, spawn};
 use crate::sys::signal::{self, Blocked, Disposition};
-use crate::{Decode, Encode, Error, Result, sys};
+use crate::{Error, Result, sys};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 /// The most children that are forked at a time: each needs two descriptors that the others have to close.
@@ -30,15 +30,15 @@ struct Unborn {
     theirs: RawFd,
 }
 
+/// The children, as far as there are, and why it is not all of them.
+pub(crate) type Forked = (Vec<Child<()>>, Result<()>);
+
 /// Forks one child for each of these processes, [`BURST`] at most: daemons that `active_children` does not show. What each calls
 /// is `f`, with its place among them and with what `f` captures as it is in the parent's memory, and not its own
 /// function. Their streams are their parent's but for stdin, whatever was asked for.
 ///
 /// Gives those that there are, the first ones, and why it is not all of them.
-pub(crate) fn fork_all<R: Encode + Decode + 'static>(
-    processes: Vec<Process<R>>,
-    f: impl Fn(usize) -> R,
-) -> (Vec<Child<R>>, Result<()>) {
+pub(super) fn fork_all(processes: Vec<Process<()>>, f: &dyn Fn(usize)) -> Forked {
     family::reap_ended();
     let blocked = Blocked::all();
     let unborn = processes.into_iter().map(|process| Unborn::new(process, &blocked));
@@ -51,7 +51,7 @@ pub(crate) fn fork_all<R: Encode + Decode + 'static>(
     };
     let mut children = Vec::with_capacity(born.len());
     for (born, role) in born {
-        match Starting::of(born, role).arrive() {
+        match Starting::born(born, role).arrive() {
             Ok(child) => children.push(child),
             Err(error) => outcome = Err(error),
         }
@@ -59,10 +59,10 @@ pub(crate) fn fork_all<R: Encode + Decode + 'static>(
     (children, outcome)
 }
 
-/// The children, as far as there are, and why it is not all of them.
-type Forked = (Vec<(Born, Role)>, Result<()>);
-
-fn fork_each<R: Encode>(mut unborn: Vec<Unborn>, f: impl Fn(usize) -> R) -> Result<Forked> {
+fn fork_each(
+    mut unborn: Vec<Unborn>,
+    f: &dyn Fn(usize),
+) -> Result<(Vec<(Born, Role)>, Result<()>)> {
     let numbers: Vec<RawFd> = unborn.iter().flat_map(Unborn::numbers).collect();
     let stdin = spawn::empty_input()?;
     exit::flush();
@@ -104,10 +104,7 @@ fn restore(ignored: Option<Disposition>) {
 }
 
 impl Unborn {
-    fn new<R>(process: Process<R>, blocked: &Blocked) -> Result<Unborn>
-    where
-        R: Encode + Decode + 'static,
-    {
+    fn new(process: Process<()>, blocked: &Blocked) -> Result<Unborn> {
         let (birth, role) = process.prepare_hidden(blocked)?;
         let (control, theirs) = Control::pair()?;
         lifeline::arm(theirs.as_fd())?;
@@ -121,7 +118,7 @@ impl Unborn {
     }
 
     /// In the child: its life.
-    fn live<R: Encode>(&mut self, stdin: OwnedFd, numbers: &[RawFd], f: impl FnOnce() -> R) -> ! {
+    fn live(&mut self, stdin: OwnedFd, numbers: &[RawFd], f: impl FnOnce()) -> ! {
         let Unborn { birth, voice, theirs, .. } = self;
         // A sibling whose end was left open here would not die with its parent as long as this one lives.
         let others = numbers.iter().copied().filter(|number| number != theirs);

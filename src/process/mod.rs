@@ -18,6 +18,7 @@ mod method;
 pub(crate) mod panics;
 mod settings;
 mod spawn;
+mod starter;
 mod stdio;
 mod surroundings;
 pub(crate) mod target;
@@ -26,7 +27,7 @@ pub use authkey::AuthKey;
 pub use bootstrap::init;
 pub use builder::Process;
 pub(crate) use builder::Starting;
-pub(crate) use burst::{BURST, fork_all};
+pub(crate) use burst::BURST;
 pub use child::Child;
 pub use cpus::{available_cpus, cpu_count};
 pub use exit::{at_exit, exit};
@@ -36,7 +37,9 @@ pub use family::{
 };
 pub use fork::at_fork_child;
 pub use forkserver::set_forkserver_preload;
+pub(crate) use method::chosen_or_default;
 pub use method::{StartMethod, all_start_methods, set_start_method, start_method};
+pub(crate) use starter::{Burst, Starter};
 pub use stdio::Stdio;
 pub use target::Target;
 
