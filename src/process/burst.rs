@@ -31,7 +31,7 @@ struct Unborn {
 }
 
 /// The children, as far as there are, and why it is not all of them.
-pub(crate) type Forked = (Vec<Child<()>>, Result<()>);
+pub(crate) type Forked<T = Child<()>> = (Vec<T>, Result<()>);
 
 /// Forks one child for each of these processes, [`BURST`] at most: daemons that `active_children` does not show. What each calls
 /// is `f`, with its place among them and with what `f` captures as it is in the parent's memory, and not its own
@@ -59,10 +59,7 @@ pub(super) fn fork_all(processes: Vec<Process<()>>, f: &dyn Fn(usize)) -> Forked
     (children, outcome)
 }
 
-fn fork_each(
-    mut unborn: Vec<Unborn>,
-    f: &dyn Fn(usize),
-) -> Result<(Vec<(Born, Role)>, Result<()>)> {
+fn fork_each(mut unborn: Vec<Unborn>, f: &dyn Fn(usize)) -> Result<Forked<(Born, Role)>> {
     let numbers: Vec<RawFd> = unborn.iter().flat_map(Unborn::numbers).collect();
     let stdin = spawn::empty_input()?;
     exit::flush();
