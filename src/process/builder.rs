@@ -135,7 +135,7 @@ impl<R: Encode + Decode + 'static> Process<R> {
         self
     }
 
-    /// Chooses how the process comes to be. By default, what [`start_method`] says.
+    /// Chooses how the process comes to be. By default, what [`start_method`](crate::start_method) says.
     pub fn start_method(self, method: StartMethod) -> Process<R> {
         self.started_by(Starter::of(method))
     }
