@@ -33,9 +33,9 @@ struct Unborn {
 /// The children, as far as there are, and why it is not all of them.
 pub(crate) type Forked<T = Child<()>> = (Vec<T>, Result<()>);
 
-/// Forks one child for each of these processes, [`BURST`] at most: daemons that `active_children` does not show. What each calls
-/// is `f`, with its place among them and with what `f` captures as it is in the parent's memory, and not its own
-/// function. Their streams are their parent's but for stdin, whatever was asked for.
+/// Forks one child for each of these processes, [`BURST`] at most: daemons that `active_children` does not
+/// show. What each calls is `f`, with its place among them and with what `f` captures as it is in the
+/// parent's memory, and not its own function. Their streams are their parent's but for stdin, whatever was asked for.
 ///
 /// Gives those that there are, the first ones, and why it is not all of them.
 pub(super) fn fork_all(processes: Vec<Process<()>>, f: &dyn Fn(usize)) -> Forked {
