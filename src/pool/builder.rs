@@ -9,7 +9,7 @@ use crate::codec::Payload;
 use crate::process::target::{CallOnce, EntryPoint, Target};
 use crate::process::{StartMethod, Starter, chosen_or_default};
 use crate::queue::{Options, Ring, default_max_bytes};
-use crate::{Decode, Encode, Error, Result, Shared};
+use crate::{Decode, Encode, Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,7 +200,7 @@ impl PoolBuilder {
         let plan = Plan {
             tasks: Ring::new(Options { maxsize: 0, max_bytes, crowd: true })?,
             results: Ring::tended(max_bytes)?,
-            revoked: Shared::new(Revoked::new())?,
+            revoked: Revoked::new()?,
             starter: self.method.unwrap_or_else(chosen_or_default),
             name: "PoolWorker".to_owned(),
             limit: self.limit.unwrap_or(0),

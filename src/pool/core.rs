@@ -23,6 +23,9 @@ use std::time::Duration;
 /// What epoll calls the bell of the results; workers have higher numbers.
 const RESULTS: u64 = 0;
 
+/// A buffer that has grown beyond this is not kept.
+const KEPT: usize = 4 << 20;
+
 /// What a pool was built to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
@@ -61,6 +64,8 @@ pub(super) struct State {
     attended: Option<ThreadId>,
     /// The buffer for results that the last who attended left behind.
     buffer: Payload,
+    /// The buffer of a task that was put: large ones are not to be asked of the system again each time.
+    outgoing: Payload,
     pub(super) ledger: Ledger,
     /// Tasks to be put again, for which the ring had no room when their worker died.
     pub(super) backlog: Vec<Pending>,
@@ -88,13 +93,14 @@ impl Core {
     pub(crate) fn new(plan: Plan, terms: Terms) -> Result<Core> {
         let epoll = Epoll::new().map_err(Error::os("epoll_create1"))?;
         // Every ring is told once, so nobody has to make the bell silent.
-        epoll.add_edge(plan.results.bell()?, RESULTS).map_err(Error::os("epoll_ctl"))?;
+        plan.results.report_bells(&epoll, RESULTS)?;
         let state = State {
             phase: Phase::Running,
             failure: None,
             crew: Crew::new(),
             attended: None,
             buffer: Payload::default(),
+            outgoing: Payload::default(),
             ledger: Ledger::default(),
             backlog: Vec::new(),
             bereaved: Vec::new(),
@@ -167,6 +173,20 @@ impl Core {
     /// Whether there are tasks whose jobs were told nothing.
     pub(super) fn is_busy(&self) -> bool {
         self.outstanding.load(Ordering::SeqCst) > 0
+    }
+
+    /// An empty buffer for a task.
+    pub(crate) fn lend_buffer(&self) -> Payload {
+        std::mem::take(&mut self.state().outgoing)
+    }
+
+    /// Takes a buffer back whose task was put.
+    pub(crate) fn take_back(&self, mut task: Payload) {
+        task.bytes.clear();
+        task.fds.clear();
+        if task.bytes.capacity() <= KEPT {
+            self.state().outgoing = task;
+        }
     }
 
     /// Puts a task, which may be taken away, and says its number; where the ring is full, looks after the pool until it is not.
@@ -438,8 +458,6 @@ struct Attendance<'a> {
 
 impl Drop for Attendance<'_> {
     fn drop(&mut self) {
-        /// A buffer that has grown beyond this is not kept.
-        const KEPT: usize = 4 << 20;
         let mut state = self.core.state();
         state.attended = None;
         if self.buffer.bytes.capacity() <= KEPT {

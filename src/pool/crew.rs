@@ -1,8 +1,8 @@
 //! The workers of a pool: starting, watching and replacing them.
 
 use super::revoked::Revoked;
-use super::worker::{Call, Package, SLOTS, Slot, Slots, work};
-use crate::process::{Child, ExitStatus, Process, Starter, Starting};
+use super::worker::{self, Call, Package, SLOTS, Slot, Slots, work, work_at};
+use crate::process::{BURST, Burst, Child, ExitStatus, Process, Starter, Starting};
 use crate::queue::Ring;
 use crate::sys::poll::Epoll;
 use crate::sys::signal::{SIGKILL, SIGTERM};
@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(crate) struct Plan {
     pub(crate) tasks: Ring,
     pub(crate) results: Ring,
-    pub(crate) revoked: Shared<Revoked>,
+    pub(crate) revoked: Revoked,
     pub(crate) starter: &'static Starter,
     pub(crate) name: String,
     /// Tasks after which a worker is replaced; zero for never.
@@ -23,6 +23,17 @@ pub(crate) struct Plan {
     /// Bytes of address space for each worker.
     pub(crate) memory_limit: Option<u64>,
     pub(crate) initializer: Option<Call>,
+}
+
+impl Plan {
+    /// The life of a worker whose memory is a copy of this process's.
+    fn work_at(&self, slot: &Slot) {
+        let Plan { tasks, results, revoked, limit, .. } = self;
+        // A copy, since it is used up, and this one belongs to workers to come.
+        let initializer = self.initializer.as_ref().map(Call::copy).transpose();
+        let limit = *limit;
+        work_at(worker::Place { tasks, results, revoked, slot, limit, initializer });
+    }
 }
 
 /// A worker that is alive, or whose death has not been dealt with.
@@ -41,12 +52,6 @@ struct Place {
     slot: usize,
     /// How many workers had it before.
     restarts: u64,
-}
-
-/// A worker that was asked for.
-struct Begun {
-    place: Place,
-    starting: Starting<()>,
 }
 
 impl Worker {
@@ -96,86 +101,111 @@ impl Crew {
     /// # Errors
     /// Why one could not be started; others may have been.
     pub(crate) fn start(&mut self, count: usize, plan: &Plan, epoll: &Epoll) -> Result<()> {
-        /// Workers that are asked for before the first is awaited. What each is given is on its way
-        /// meanwhile, and the system bounds how many descriptors may be.
-        const BURST: usize = 8;
         let mut left = count;
         while left > 0 {
             let burst = left.min(BURST);
-            let begun: Vec<Result<Begun>> = (0..burst).map(|_| self.begin(plan)).collect();
-            // All of them, whatever becomes of one: what was begun is a process.
-            let mut outcome = Ok(());
-            for begun in begun {
-                outcome = outcome.and(begun.and_then(|begun| self.welcome(begun, epoll)));
+            match plan.starter.burst {
+                Some(fork_all) => self.fork(fork_all, burst, plan, epoll)?,
+                None => self.ask_for(burst, plan, epoll)?,
             }
-            outcome?;
             left -= burst;
         }
         Ok(())
     }
 
-    /// Asks for a worker.
-    fn begin(&mut self, plan: &Plan) -> Result<Begun> {
-        let place = self.free_place()?;
-        let starting = self.set_out(plan, place);
-        if starting.is_err() {
-            self.free.push(place);
+    /// Starts workers by Fork: a copy of this process has mapped and knows all that they need.
+    fn fork(&mut self, fork_all: Burst, count: usize, plan: &Plan, epoll: &Epoll) -> Result<()> {
+        let places = self.free_places(count)?;
+        let processes = places.iter().map(|_| self.process(plan, Process::new(|| (), ())));
+        let processes = processes.collect();
+        let work_there = |at: usize| {
+            let Place { page, slot, .. } = places[at];
+            plan.work_at(&self.pages[page][slot]);
+        };
+        let (children, mut outcome) = fork_all(processes, &work_there);
+        let mut places = places.into_iter();
+        for (child, place) in children.into_iter().zip(&mut places) {
+            outcome = outcome.and(self.watch(place, child, epoll));
         }
-        Ok(Begun { place, starting: starting? })
+        self.free.extend(places);
+        outcome
+    }
+
+    /// Starts workers by another method, which takes a while: all are asked for before the first is awaited.
+    fn ask_for(&mut self, count: usize, plan: &Plan, epoll: &Epoll) -> Result<()> {
+        let places = self.free_places(count)?;
+        let begun: Vec<_> =
+            places.into_iter().map(|place| (place, self.set_out(plan, place))).collect();
+        let mut outcome = Ok(());
+        // All of them, whatever becomes of one: what was begun is a process.
+        for (place, starting) in begun {
+            let watched = match starting.and_then(Starting::arrive) {
+                Ok(child) => self.watch(place, child, epoll),
+                Err(error) => {
+                    self.free.push(place);
+                    Err(error)
+                }
+            };
+            outcome = outcome.and(watched);
+        }
+        outcome
     }
 
     fn set_out(&mut self, plan: &Plan, place: Place) -> Result<Starting<()>> {
-        let page = self.pages[place.page].clone();
-        page[place.slot].reset();
         let package = Package {
             tasks: plan.tasks.clone(),
             results: plan.results.clone(),
             revoked: plan.revoked.clone(),
-            slots: page,
+            slots: self.pages[place.page].clone(),
             slot: place.slot as u32,
             limit: plan.limit,
             initializer: plan.initializer.as_ref().map(Call::copy).transpose()?,
         };
+        let process = self.process(plan, Process::new(work, (package,)));
+        process.started_by(plan.starter).set_out_hidden()
+    }
+
+    /// What the next worker is as a process.
+    fn process(&mut self, plan: &Plan, process: Process<()>) -> Process<()> {
         self.started += 1;
-        let prepare = |process: Process<()>| {
-            let process = process.name(format!("{}-{}", plan.name, self.started));
-            match plan.memory_limit {
-                Some(bytes) => process.memory_limit(bytes),
-                None => process,
-            }
-        };
-        if let Some(copy) = plan.starter.copy {
-            // The rings are mapped already in a copy of this process: no journey, and no page of another
-            // mapping.
-            return prepare(Process::new(|| (), ())).copy_hidden(copy, || work(package));
+        let process = process.name(format!("{}-{}", plan.name, self.started));
+        match plan.memory_limit {
+            Some(bytes) => process.memory_limit(bytes),
+            None => process,
         }
-        prepare(Process::new(work, (package,))).started_by(plan.starter).set_out_hidden()
     }
 
-    /// Waits for a worker that was asked for.
-    fn welcome(&mut self, begun: Begun, epoll: &Epoll) -> Result<()> {
-        let Begun { place, starting } = begun;
-        match self.watch(place, starting, epoll) {
-            Ok(worker) => self.workers.push(worker),
-            Err(error) => {
-                self.free.push(place);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    fn watch(&mut self, place: Place, starting: Starting<()>, epoll: &Epoll) -> Result<Worker> {
-        let child = starting.arrive()?;
+    /// Has `epoll` watch a new worker.
+    fn watch(&mut self, place: Place, child: Child<()>, epoll: &Epoll) -> Result<()> {
         let key = self.next_key;
         self.next_key += 1;
         if let Err(error) = epoll.add(child.as_fd(), key) {
             let _ = child.kill();
             let _ = child.wait();
+            self.free.push(place);
             return Err(Error::os("epoll_ctl")(error));
         }
         let page = self.pages[place.page].clone();
-        Ok(Worker { child, page, place, key })
+        self.workers.push(Worker { child, page, place, key });
+        Ok(())
+    }
+
+    /// Places for so many workers, as if nobody had been there before.
+    fn free_places(&mut self, count: usize) -> Result<Vec<Place>> {
+        let mut places = Vec::with_capacity(count);
+        while places.len() < count {
+            match self.free_place() {
+                Ok(place) => {
+                    self.pages[place.page][place.slot].reset();
+                    places.push(place);
+                }
+                Err(error) => {
+                    self.free.extend(places);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(places)
     }
 
     fn free_place(&mut self) -> Result<Place> {

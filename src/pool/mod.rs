@@ -20,7 +20,6 @@ pub use result::AsyncResult;
 pub use snapshot::{Activity, Snapshot, WorkerState};
 
 use self::core::Core;
-use crate::codec::Payload;
 use crate::process::target::{CallOnce, EntryPoint, Target};
 use crate::{Decode, Encode, Result};
 use care::Begun;
@@ -129,12 +128,15 @@ impl Pool {
         R: Encode + Decode + Send + 'static,
     {
         let _ = f;
-        let mut task = Payload::of(&EntryPoint::of::<CallOnce<F, A, R>>().locate()?)?;
+        let location = EntryPoint::of::<CallOnce<F, A, R>>().locate()?;
+        let mut task = self.core.lend_buffer();
+        task.push(&location)?;
         task.push(&arguments)?;
         let single = Arc::new(Single::new());
         let job: Arc<dyn Job> = single.clone();
         let portion = Portion { part: 0, items: 1, bytes: task.bytes.len() as u64 };
         self.core.submit(&job, portion, &mut task)?;
+        self.core.take_back(task);
         Ok(AsyncResult::new(self.core.clone(), single, job))
     }
 

@@ -1,25 +1,26 @@
 //! Tasks that were cancelled while they waited on the ring: whoever takes one throws it away.
 
-use crate::Result;
+use crate::{Decode, Decoder, Encode, Encoder, Result, Shared};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// How many can be noted at a time.
 const ROOM: usize = 4088;
 
-crate::shared! {
-    /// The numbers of cancelled tasks, written by the pool and wiped by the worker that takes the task.
-    ///
-    /// Each number has one place, which those that share it may occupy: then a task cannot be cancelled
-    /// any more.
-    pub(crate) struct Revoked {
-        /// One more than the number; zero in a free place.
-        places: [AtomicU64; ROOM],
-    }
+/// The numbers of cancelled tasks, written by the pool and wiped by the worker that takes the task.
+///
+/// Each number has one place, which those that share it may occupy: then a task cannot be cancelled
+/// any more.
+#[derive(Clone)]
+pub(crate) struct Revoked {
+    /// One more than the number; zero in a free place.
+    places: Shared<[AtomicU64; ROOM]>,
 }
 
 impl Revoked {
-    pub(crate) const fn new() -> Revoked {
-        Revoked { places: [const { AtomicU64::new(0) }; ROOM] }
+    /// # Errors
+    /// * [`Error::Os`](crate::Error::Os): the system refused memory (ENOMEM, ENOSPC) or a descriptor (EMFILE).
+    pub(crate) fn new() -> Result<Revoked> {
+        Ok(Revoked { places: Shared::zeroed()? })
     }
 
     fn place(&self, task: u64) -> &AtomicU64 {
@@ -59,13 +60,25 @@ impl Revoked {
     }
 }
 
+impl Encode for Revoked {
+    fn encode(&self, encoder: &mut Encoder<'_>) {
+        self.places.encode(encoder);
+    }
+}
+
+impl Decode for Revoked {
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Revoked> {
+        Ok(Revoked { places: Decode::decode(decoder)? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_task_is_revoked_before_it_is_taken_and_not_after() {
-        let revoked = Revoked::new();
+        let revoked = Revoked::new().unwrap();
         assert!(revoked.revoke(5, || Ok(5)).unwrap());
         assert!(!revoked.revoke(5 + ROOM as u64, || Ok(5)).unwrap(), "its place is occupied");
         assert!(revoked.is_revoked(5) && !revoked.is_revoked(5));

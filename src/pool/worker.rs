@@ -136,7 +136,7 @@ crate::message! {
     pub(crate) struct Package {
         pub(crate) tasks: Ring,
         pub(crate) results: Ring,
-        pub(crate) revoked: Shared<Revoked>,
+        pub(crate) revoked: Revoked,
         pub(crate) slots: Shared<Slots>,
         pub(crate) slot: u32,
         pub(crate) limit: u64,
@@ -152,19 +152,37 @@ crate::message! {
     }
 }
 
-/// A worker's whole life.
+/// What a worker works with.
+pub(crate) struct Place<'a> {
+    pub(crate) tasks: &'a Ring,
+    pub(crate) results: &'a Ring,
+    pub(crate) revoked: &'a Revoked,
+    pub(crate) slot: &'a Slot,
+    pub(crate) limit: u64,
+    /// Or why it cannot be called.
+    pub(crate) initializer: Result<Option<Call>>,
+}
+
+/// The life of a worker that is given all it needs.
 pub(crate) fn work(package: Package) {
+    let Package { tasks, results, revoked, slots, slot, limit, initializer } = package;
+    let Some(slot) = slots.get(slot as usize) else { return };
+    let (tasks, results, revoked) = (&tasks, &results, &revoked);
+    work_at(Place { tasks, results, revoked, slot, limit, initializer: Ok(initializer) });
+}
+
+/// A worker's whole life.
+pub(crate) fn work_at(place: Place<'_>) {
     // Ctrl-C reaches the whole foreground group; what becomes of the work is the parent's to say.
     let _ = signal::ignore(signal::SIGINT);
     // However the parent treats SIGTERM: its workers end by it.
     let _ = signal::reset(signal::SIGTERM);
     signal::set_mask(0);
     panics::remember(Report::Silently);
-    let Package { tasks, results, revoked, slots, slot, limit, initializer } = package;
-    let Some(slot) = slots.get(slot as usize) else { return };
+    let Place { tasks, results, revoked, slot, limit, initializer } = place;
     let mut result = Payload::default();
-    if let Some(Err(error)) = initializer.map(Call::run) {
-        let _ = report(&results, u64::MAX, Tag::Uninitialized, Err(error), &mut result);
+    if let Err(error) = initializer.and_then(|call| call.map_or(Ok(()), Call::run)) {
+        let _ = report(results, u64::MAX, Tag::Uninitialized, Err(error), &mut result);
         return;
     }
     slot.note_ready();
@@ -179,7 +197,7 @@ pub(crate) fn work(package: Package) {
         if !revoked.is_revoked(number) {
             let outcome = run(&mut task, &mut known, &mut result);
             let tag = if outcome.is_ok() { Tag::Done } else { Tag::Failed };
-            if report(&results, number, tag, outcome, &mut result).is_err() {
+            if report(results, number, tag, outcome, &mut result).is_err() {
                 return;
             }
             slot.note_end();

@@ -11,7 +11,7 @@ use crate::sys::signal;
 use crate::sys::time::Deadline;
 use crate::{Decode, Decoder, Encode, Error, Level, Result, log, sys};
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -155,6 +155,12 @@ impl Voice {
         let mut bytes = Vec::with_capacity(ROOM);
         bytes.push(false.into());
         Voice { link: Arc::new(Link::new(control)), result: Payload { bytes, fds: Vec::new() } }
+    }
+
+    /// Runs `f` on the socket.
+    #[inline]
+    pub(crate) fn with_socket<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> Result<T>) -> Result<T> {
+        self.link.with_socket(f).unwrap_or(Err(Error::Disconnected))
     }
 }
 

@@ -1,11 +1,11 @@
 //! What a process will be.
 
 use super::bootstrap::{self, Birth};
-use super::child::{Child, Progress, Role, START_TIMEOUT};
+use super::child::{Born, Child, Progress, Role, START_TIMEOUT};
 use super::family::{self, Identity};
 use super::fork::Surety;
 use super::settings::Settings;
-use super::starter::{Copy, Departure, Stage, Starter};
+use super::starter::{Departure, Stage, Starter};
 use super::stdio::Streams;
 use super::surroundings::Surroundings;
 use super::target::{Body, EntryPoint, Target};
@@ -179,11 +179,14 @@ impl<R: Encode + Decode + 'static> Process<R> {
         self.daemon(true).set_out(true)
     }
 
-    /// [`set_out_hidden`](Self::set_out_hidden) as a copy of this process: what the process calls is `f`, with what
-    /// it captures as it is in the parent's memory, and not the function.
-    pub(crate) fn copy_hidden(self, copy: Copy, f: impl FnOnce() -> R) -> Result<Starting<R>> {
+    /// Makes this ready for [`fork_all`](super::fork_all).
+    pub(super) fn prepare_hidden(self, blocked: &Blocked) -> Result<(Birth, Role)> {
         let Process { settings, numbers, .. } = self.daemon(true);
-        copy_to_call(copy, f, settings, numbers, true, Surety::Look)
+        let has_own_key = settings.authkey.is_some();
+        let Prepared { mut birth, role, .. } = prepare(settings, numbers, true, blocked)?;
+        birth.surroundings.fit(StartMethod::Fork, has_own_key)?;
+        birth.surroundings.streams = Streams::default();
+        Ok((birth, role))
     }
 
     fn start_as(self, hidden: bool) -> Result<Child<R>> {
@@ -284,6 +287,28 @@ fn begin(
 ) -> Result<Begun> {
     exit::look_after()?;
     family::reap_ended();
+    let blocked = Blocked::all();
+    let Prepared { mut birth, role, pipes } = prepare(settings, numbers, hidden, &blocked)?;
+    let tether = role.daemon.then(|| Tether::new(&mut birth)).transpose()?;
+    let mut held = Some(Held { tether, pipes });
+    let stage = start(&mut birth, &mut held)?;
+    drop(blocked);
+    Ok(Begun { stage, role, held })
+}
+
+/// A process that is ready to be made: what it will be told, and what its parent keeps.
+struct Prepared {
+    birth: Birth,
+    role: Role,
+    pipes: Streams,
+}
+
+fn prepare(
+    settings: Settings,
+    numbers: Vec<u32>,
+    hidden: bool,
+    blocked: &Blocked,
+) -> Result<Prepared> {
     let authkey = settings.authkey.clone().map_or_else(authkey::own, Ok)?;
     let command = settings.command()?;
     let identity = Arc::new(settings.identity(numbers));
@@ -294,13 +319,6 @@ fn begin(
         hidden,
         start_timeout: settings.start_timeout.unwrap_or(START_TIMEOUT),
     };
-    let (tether, lifeline) = match identity.daemon {
-        true => Tether::new().map(|(tether, lifeline)| (Some(tether), Some(lifeline)))?,
-        false => (None, None),
-    };
-    let mut held = Some(Held { tether, pipes });
-    let blocked = Blocked::all();
-    let mask = blocked.before().to_bits();
     let surroundings = Surroundings {
         method: method::chosen_entry(),
         log: log::chosen(),
@@ -313,15 +331,18 @@ fn begin(
         fences: settings.fences,
         broken_pipe_kills: None,
     };
-    let mut birth = Birth { identity, mask, lifeline, surroundings };
-    let stage = start(&mut birth, &mut held)?;
-    drop(blocked);
-    Ok(Begun { stage, role, held })
+    let mask = blocked.before().to_bits();
+    Ok(Prepared { birth: Birth { identity, mask, lifeline: None, surroundings }, role, pipes })
 }
 
 impl<R> Starting<R> {
     fn of(begun: Begun) -> Starting<R> {
         Starting { begun, result: PhantomData }
+    }
+
+    /// A process that is there already.
+    pub(super) fn born(born: Born, role: Role) -> Starting<R> {
+        Starting::of(Begun { stage: Stage::Born(born), role, held: None })
     }
 
     /// Waits until the process is there.
@@ -342,7 +363,7 @@ impl Begun {
         let (tether, pipes) = held.map(|held| (held.tether, held.pipes)).unwrap_or_default();
         let ours = tether.map(|tether| {
             // Refused (it cannot be), the child does it for itself.
-            let _ = lifeline::tie(&tether.theirs, born.pid);
+            let _ = lifeline::tie(tether.theirs.as_fd(), born.pid);
             tether.ours
         });
         let progress = Arc::new(Progress::new(born, role, ours));
@@ -366,11 +387,12 @@ struct Tether {
 }
 
 impl Tether {
-    /// This, and the child's end.
-    fn new() -> Result<(Tether, OwnedFd)> {
+    /// This; the child's end goes with its birth.
+    fn new(birth: &mut Birth) -> Result<Tether> {
         let (ours, theirs) = lifeline::new()?;
         let copy = sys::fd::dup(theirs.as_fd()).map_err(Error::os("fcntl(F_DUPFD_CLOEXEC)"))?;
-        Ok((Tether { ours, theirs: copy }, theirs))
+        birth.lifeline = Some(theirs);
+        Ok(Tether { ours, theirs: copy })
     }
 }
 
@@ -378,30 +400,17 @@ pub(super) fn fork_closure<R: Encode + Decode + 'static>(
     f: impl FnOnce() -> R,
     surety: Surety,
 ) -> Result<Child<R>> {
-    copy_to_call(fork::start, f, Settings::default(), family::next_numbers(), false, surety)?
-        .arrive()
-}
-
-fn copy_to_call<R: Encode + Decode + 'static>(
-    copy: Copy,
-    f: impl FnOnce() -> R,
-    settings: Settings,
-    numbers: Vec<u32>,
-    hidden: bool,
-    surety: Surety,
-) -> Result<Starting<R>> {
+    let (settings, numbers) = (Settings::default(), family::next_numbers());
     let (mut f, mut surety) = (Some(f), Some(surety));
-    let has_own_key = settings.authkey.is_some();
-    let begun = begin(settings, numbers, hidden, &mut |birth, held| {
-        birth.surroundings.fit(StartMethod::Fork, has_own_key)?;
-        let surety = surety.take().unwrap_or(Surety::Look);
-        copy(surety, &mut |voice| {
+    let begun = begin(settings, numbers, false, &mut |birth, held| {
+        birth.surroundings.fit(StartMethod::Fork, false)?;
+        fork::start(surety.take().unwrap_or(Surety::Look), &mut |voice| {
             drop(held.take());
             f.take().map_or(1, |f| bootstrap::run_closure(voice, birth, f))
         })
         .map(Stage::Born)
-    });
-    begun.map(Starting::of)
+    })?;
+    Starting::of(begun).arrive()
 }
 
 impl<R> fmt::Debug for Process<R> {

@@ -9,7 +9,7 @@ use crate::sys::poll::{self, IN, PollFd};
 use crate::sys::time::Deadline;
 use crate::{Error, Result, sys};
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -68,6 +68,12 @@ impl Link {
             Some(control) => control.send(kind, payload, true),
             None => Err(Error::Disconnected),
         }
+    }
+
+    /// Runs `f` on the socket, if it is open.
+    #[inline]
+    pub(crate) fn with_socket<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+        self.control().as_ref().map(|control| f(control.as_fd()))
     }
 
     fn close(&self) {

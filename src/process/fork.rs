@@ -8,7 +8,7 @@ use super::control::Control;
 use super::{Process, authkey, exit, family, forkserver, lifeline, method, spawn};
 use crate::sys::signal;
 use crate::{Decode, Encode, Error, Result, log, sys};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -193,8 +193,23 @@ fn enter(stdin: OwnedFd, body: impl FnOnce() -> i32) -> ! {
     })
 }
 
+/// [`enter`] for one of several children: `numbers` are its copies of what belongs to the others or to the
+/// parent, which it neither uses nor drops.
+pub(super) fn enter_among(
+    stdin: OwnedFd,
+    numbers: impl Iterator<Item = RawFd>,
+    body: impl FnOnce() -> i32,
+) -> ! {
+    enter(stdin, || {
+        // SAFETY: the owners are in the frames of the parent's function, to which this child does not return.
+        unsafe { sys::fd::close_numbers(numbers) };
+        body()
+    })
+}
+
 /// Runs `body` in a forked child and leaves with the code it gives: nothing of the parent's runs, and
 /// nothing is unwound into the parent's frames.
+#[inline]
 pub(crate) fn to_the_end(body: impl FnOnce() -> i32) -> ! {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(code) => exit::exit(code),

@@ -3,6 +3,7 @@
 mod authkey;
 mod bootstrap;
 mod builder;
+mod burst;
 mod child;
 mod control;
 mod cpus;
@@ -26,6 +27,7 @@ pub use authkey::AuthKey;
 pub use bootstrap::init;
 pub use builder::Process;
 pub(crate) use builder::Starting;
+pub(crate) use burst::BURST;
 pub use child::Child;
 pub use cpus::{available_cpus, cpu_count};
 pub use exit::{at_exit, exit};
@@ -37,7 +39,7 @@ pub use fork::at_fork_child;
 pub use forkserver::set_forkserver_preload;
 pub(crate) use method::chosen_or_default;
 pub use method::{StartMethod, all_start_methods, set_start_method, start_method};
-pub(crate) use starter::Starter;
+pub(crate) use starter::{Burst, Starter};
 pub use stdio::Stdio;
 pub use target::Target;
 

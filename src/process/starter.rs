@@ -3,12 +3,13 @@
 //! A program that names none has Spawn's code in it and not that of the others: who names one, by
 //! [`StartMethod`], reaches all of them through [`Starter::of`], and nobody else does.
 
-use super::bootstrap::{self, Birth, Order, Voice};
+use super::bootstrap::{self, Birth, Order};
 use super::builder::Held;
+use super::burst::{Forked, fork_all};
 use super::child::Born;
 use super::fork::Surety;
 use super::target::{Entry, EntryPoint, Location};
-use super::{StartMethod, fork, forkserver, method, spawn};
+use super::{Process, StartMethod, fork, forkserver, method, spawn};
 use crate::codec::Payload;
 use crate::{Decoder, Result};
 use std::fmt;
@@ -17,14 +18,15 @@ use std::fmt;
 pub(crate) struct Starter {
     pub(crate) method: StartMethod,
     pub(super) start: fn(Departure<'_>) -> Result<Stage>,
-    /// For what this process has in its memory, where the method gives the child a copy of that.
-    pub(crate) copy: Option<Copy>,
+    /// Where the method gives a child a copy of this process's memory: starts several children, which call a
+    /// function of what is in it.
+    pub(crate) burst: Option<Burst>,
     /// By which a child takes up that its parent has chosen the method.
     pub(super) choice: &'static EntryPoint,
 }
 
-/// Starts a copy of this process that calls the function and leaves with the code it gives.
-pub(crate) type Copy = fn(Surety, &mut dyn FnMut(Voice) -> i32) -> Result<Born>;
+/// Starts a child for each of the processes, which calls the function with its place among them.
+pub(crate) type Burst = fn(Vec<Process<()>>, &dyn Fn(usize)) -> Forked;
 
 /// A process that is there, or what waits until it is.
 pub(super) enum Stage {
@@ -69,7 +71,7 @@ pub(super) static SPAWN: Starter = Starter {
         let order = Order::of(location, birth, arguments)?;
         spawn::start(&order, &environment, argv0).map(Stage::Born)
     },
-    copy: None,
+    burst: None,
     choice: EntryPoint::of::<ChooseSpawn>(),
 };
 
@@ -83,7 +85,7 @@ static FORK: Starter = Starter {
         };
         fork::start(Surety::Look, run).map(Stage::Born)
     },
-    copy: Some(fork::start),
+    burst: Some(fork_all),
     choice: EntryPoint::of::<ChooseFork>(),
 };
 
@@ -94,7 +96,7 @@ static FORKSERVER: Starter = Starter {
         let asked = forkserver::ask(Order::of(location, birth, arguments)?)?;
         Ok(Stage::Asked(Box::new(|| asked.answer())))
     },
-    copy: None,
+    burst: None,
     choice: EntryPoint::of::<ChooseForkServer>(),
 };
 

@@ -296,6 +296,19 @@ impl Ring {
         Ok(inner.watch.get_or_init(|| watch).as_fd())
     }
 
+    /// Has `epoll` report, as `key`, each time that [`bell`](Self::bell) would have rung, whether somebody has
+    /// made it silent meanwhile or not.
+    ///
+    /// # Errors
+    /// * [`Error::Os`] (ENOMEM, ENOSPC): the system refused to watch.
+    pub(crate) fn report_bells(&self, epoll: &Epoll, key: u64) -> Result<()> {
+        for bell in &self.inner.items_bells {
+            epoll.add_edge(bell.as_fd(), key).map_err(Error::os("epoll_ctl"))?;
+        }
+        self.inner.state().fixed.watched.store(1, Ordering::SeqCst);
+        Ok(())
+    }
+
     /// True: there is nothing to get, and the bell will ring when there is, or when the ring is closed. False:
     /// look now. Not for a crowd.
     pub(crate) fn prepare_sleep(&self) -> Result<bool> {

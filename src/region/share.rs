@@ -55,6 +55,18 @@ unsafe impl<T: Share, const N: usize> Share for [T; N] {
     }
 }
 
+/// A type of which zero bytes are a value that is settled.
+///
+/// # Safety
+/// * So it is.
+pub(crate) unsafe trait Blank: Share {}
+
+// SAFETY: zero bytes are the number zero, and there is nothing to settle.
+unsafe impl Blank for AtomicU64 {}
+
+// SAFETY: as for each of its items.
+unsafe impl<T: Blank, const N: usize> Blank for [T; N] {}
+
 /// Declares structs that may live in shared memory, and implements [`Share`] for them.
 ///
 /// Every field's type must be [`Share`]: raw locks, atomics, plain cells, arrays of them, and structs

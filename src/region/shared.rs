@@ -1,5 +1,6 @@
 //! One value in shared memory.
 
+use super::share::Blank;
 use super::{Memory, Share};
 use crate::sys::memory::{Mapping, page_size};
 use crate::{Decode, Decoder, Encode, Encoder, Error, Result, sys};
@@ -134,9 +135,32 @@ impl<T: Share> Shared<T> {
         Shared::moved(&value, type_name::<T>(), Inner::<T>::END, room)
     }
 
+    /// A value of zero bytes in new shared memory, the pages of which are not touched but for the first.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn zeroed() -> Result<Shared<T>>
+    where
+        T: Blank,
+    {
+        let inner = Shared::<T>::make(type_name::<T>(), Inner::<T>::END, 0)?;
+        Ok(Shared { inner: Arc::new(inner) })
+    }
+
     /// Makes the memory of a value that its caller then lets go of. It comes by reference because
     /// thousands of locks are large, and each move would be one more copy on the stack.
     fn moved(value: &T, name: &str, len: usize, room: u64) -> Result<Shared<T>> {
+        let inner = Shared::<T>::make(name, len, room)?;
+        // SAFETY: (shared-1) nobody else sees the place yet. The original is not used again, and has
+        // nothing to drop.
+        unsafe { inner.value().copy_from_nonoverlapping(value, 1) };
+        // SAFETY: (shared-1)
+        unsafe { &*inner.value() }.settle()?;
+        Ok(Shared { inner: Arc::new(inner) })
+    }
+
+    /// Memory with a header, and zero bytes in the value's place.
+    fn make(name: &str, len: usize, room: u64) -> Result<Inner<T>> {
         const { assert!(!needs_drop::<T>(), "a type in shared memory is never dropped") };
         debug_assert!(len >= Inner::<T>::END);
         let mapped = (len as u64).next_multiple_of(page_size() as u64);
@@ -151,12 +175,7 @@ impl<T: Share> Shared<T> {
         };
         // SAFETY: the mapping begins with room for a header, page-aligned, that nobody else sees yet.
         unsafe { inner.header().write(header) };
-        // SAFETY: (shared-1) nobody else sees the place yet. The original is not used again, and has
-        // nothing to drop.
-        unsafe { inner.value().copy_from_nonoverlapping(value, 1) };
-        // SAFETY: (shared-1)
-        unsafe { &*inner.value() }.settle()?;
-        Ok(Shared { inner: Arc::new(inner) })
+        Ok(inner)
     }
 
     /// Takes up a value that another process made.

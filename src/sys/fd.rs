@@ -67,6 +67,17 @@ pub(crate) fn close_all(mut fds: Vec<OwnedFd>) {
     }
 }
 
+/// Closes `numbers`.
+///
+/// # Safety
+/// * Whatever owns the numbers is not used any more, nor dropped.
+pub(crate) unsafe fn close_numbers(numbers: impl Iterator<Item = RawFd>) {
+    for number in numbers {
+        // SAFETY: this function's contract.
+        unsafe { libc::close(number) };
+    }
+}
+
 /// `close_range`: closes the numbers from `first` to `last`, which are the caller's.
 fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     // SAFETY: every number between is a descriptor that the caller owns and forgets if this succeeds.
@@ -186,7 +197,7 @@ pub(crate) fn drain(eventfd: BorrowedFd<'_>) -> io::Result<u64> {
 mod tests {
     use super::*;
     use crate::sys::time::Deadline;
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, IntoRawFd};
 
     fn raw(error: io::Error) -> Option<i32> {
         error.raw_os_error()
@@ -267,6 +278,11 @@ mod tests {
             assert_eq!(fd.as_raw_fd(), numbers[n]);
             ring(fd.as_fd()).unwrap();
         }
+        let numbers: Vec<_> = (0..4).filter_map(|_| pipe().ok()).flat_map(<[_; 2]>::from).collect();
+        let numbers: Vec<_> = numbers.into_iter().map(IntoRawFd::into_raw_fd).collect();
+        // SAFETY: nobody owns them.
+        unsafe { close_numbers(numbers.iter().copied()) };
+        assert!(numbers.iter().all(|&number| !survives_exec(number)));
         assert_eq!(close_range(9, 8).unwrap_err().raw_os_error(), Some(libc::EINVAL));
     }
 }

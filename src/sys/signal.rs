@@ -202,21 +202,26 @@ fn exchange(signal: i32, action: &libc::sigaction) -> io::Result<Disposition> {
     Ok(Disposition(unsafe { old.assume_init() }))
 }
 
-/// Has the kernel send process `pid` `signal` whenever something happens on `socket`: `F_SETOWN`,
-/// `F_SETSIG`, `O_ASYNC`. On a socket on which nothing is ever sent that is its hang-up.
-///
-/// The kernel keeps the process itself, not its number: nobody else gets the signal once it is dead.
-pub(crate) fn raise_on_event(socket: BorrowedFd<'_>, signal: i32, pid: u32) -> io::Result<()> {
+/// `F_SETSIG`, `O_ASYNC`: whatever happens on the socket next raises `signal` in the process that
+/// [`set_owner`] names. On a socket on which nothing is ever sent that is its hang-up.
+pub(crate) fn raise_on_event(socket: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let fd = socket.as_raw_fd();
     // SAFETY: `socket` is open for the borrow's life; the command takes a number.
-    errno_result(unsafe { libc::fcntl(fd, libc::F_SETOWN, pid as i32) })?;
-    // SAFETY: as above.
     errno_result(unsafe { libc::fcntl(fd, F_SETSIG, signal) })?;
     // SAFETY: as above.
     let flags = errno_result(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
     // SAFETY: as above.
     errno_result(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_ASYNC) })?;
     Ok(())
+}
+
+/// `F_SETOWN`: who gets the signal of [`raise_on_event`].
+///
+/// The kernel keeps the process itself, not its number: nobody else gets the signal once it is dead.
+pub(crate) fn set_owner(socket: BorrowedFd<'_>, pid: u32) -> io::Result<()> {
+    // SAFETY: `socket` is open for the borrow's life; the command takes a number.
+    let set = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETOWN, pid as i32) };
+    errno_result(set).map(drop)
 }
 
 /// From the kernel's `fcntl.h`; the libc crate does not declare it.
@@ -270,7 +275,10 @@ mod tests {
         assert!(is_default(libc::SIGUSR2).unwrap());
         let (socket, _other) =
             super::super::socket::pair(super::super::socket::Kind::Stream).unwrap();
-        let error = raise_on_event(socket.as_fd(), 1000, super::super::process::id()).unwrap_err();
+        let error = raise_on_event(socket.as_fd(), 1000).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        // The least number there is stands for no group.
+        let error = set_owner(socket.as_fd(), 1 << 31).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
     }
 }

@@ -2,8 +2,8 @@
 
 use super::support::os;
 use super::{
-    Chance, builder, busy, everywhere, kill_any, method_of, pool, put_all, square, stay, turn,
-    wait_for,
+    Chance, FOR_EVER, builder, busy, everywhere, kill_any, method_of, pool, put_all, square, stay,
+    turn, wait_for,
 };
 use multiproc::{
     Decode, Decoder, Encode, Encoder, Error, ExitStatus, Pool, Process, Queue, Result, StartMethod,
@@ -260,6 +260,42 @@ fn workers_die_with_a_parent_that_is_killed() {
     });
 }
 
+#[test]
+fn workers_die_with_their_parent_whatever_their_own_children_hold() {
+    everywhere(|method| {
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        let at = Queue::<u32>::new().unwrap();
+        let arguments = (method.to_string(), at.clone(), OwnedFd::from(writer));
+        let parent = Process::new(own_a_pool_of_parents, arguments);
+        let parent = parent.start_method(StartMethod::Spawn).start().unwrap();
+        let grandchildren: Vec<u32> = (0..3).map(|_| at.get().unwrap()).collect();
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        // Every worker holds a copy of the other end; their children, which live on, do not.
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+        for pid in grandchildren {
+            os::signal(pid as os::Pid, SIGKILL);
+        }
+    });
+}
+
+fn own_a_pool_of_parents(method: String, at: Queue<u32>, hold: OwnedFd) {
+    /// Forks a process that is to outlive it, takes a hold and says who that process is.
+    fn have_a_child(at: Queue<u32>, holds: Queue<OwnedFd>) {
+        let child = Process::new(|| std::thread::sleep(FOR_EVER), ()).daemon(false);
+        let child = child.start_method(StartMethod::Fork).start().unwrap();
+        let _hold = holds.get().unwrap();
+        at.put(&child.pid()).unwrap();
+        child.wait().unwrap();
+    }
+    let holds = Queue::new().unwrap();
+    (0..3).for_each(|_| holds.put(&hold.try_clone().unwrap()).unwrap());
+    drop(hold);
+    let pool = pool(method_of(&method), 3);
+    let held = pool.starmap(have_a_child, (0..3).map(|_| (at.clone(), holds.clone())));
+    panic!("{held:?}");
+}
+
 fn own_a_pool(method: String, at: Queue<u32>, hold: OwnedFd) {
     fn hold_on(at: Queue<u32>, _hold: OwnedFd) {
         stay(at);
@@ -312,6 +348,21 @@ fn a_pool_can_be_terminated_after_an_idle_worker_was_killed() {
         pool.terminate();
         pool.join().unwrap();
         assert!(pool.snapshot().workers.is_empty());
+    });
+}
+
+#[test]
+fn a_task_is_told_of_its_workers_death_after_the_pool_was_closed_too() {
+    everywhere(|method| {
+        let pool = pool(method, 1);
+        let at = Queue::new().unwrap();
+        let lost = pool.apply_async(stay, (at.clone(),)).unwrap();
+        let queued = pool.apply_async(square, (3,)).unwrap();
+        pool.close();
+        assert!(pool.kill_worker(at.get().unwrap()));
+        pool.join().unwrap();
+        assert!(matches!(lost.get(), Err(Error::WorkerDied { .. })));
+        assert_eq!(queued.get().unwrap(), 9);
     });
 }
 

@@ -3,8 +3,10 @@
 use super::support::{in_child, os};
 use super::{FOR_EVER, accounted, everywhere, pool, put_all, square, turn, wait_for};
 use multiproc::{
-    AsyncResult, Connection, Encode, Encoder, Error, Lock, Pool, Process, Queue, StartMethod, pipe,
+    AsyncResult, Connection, Encode, Encoder, Error, Event, Lock, Pool, Process, Queue,
+    StartMethod, Value, pipe,
 };
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -308,6 +310,31 @@ fn queue_of(n: u32) -> Queue<u32> {
     let queue = Queue::new().unwrap();
     queue.put(&n).unwrap();
     queue
+}
+
+#[test]
+fn results_are_whatever_handle_a_task_has_made() {
+    type Made = (Connection, OwnedFd, Event, Value<u32>, Lock);
+    fn make() -> Made {
+        let (near, far) = pipe().unwrap();
+        far.send(&7u32).unwrap();
+        let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        let (event, value) = (Event::new().unwrap(), Value::new(8).unwrap());
+        event.set().unwrap();
+        (near, null, event, value, Lock::new().unwrap())
+    }
+    everywhere(|method| {
+        let pool = pool(method, 1);
+        let (near, null, event, value, lock): Made = pool.apply(make, ()).unwrap();
+        assert_eq!(near.recv::<u32>().unwrap(), 7);
+        assert_eq!(std::fs::File::from(null).read(&mut [0]).unwrap(), 0);
+        assert!(event.is_set());
+        assert_eq!(value.get().unwrap(), 8);
+        let guard = lock.acquire().unwrap();
+        assert!(!guard.owner_died());
+        let is_free = |lock: Lock| lock.try_acquire().unwrap().is_some();
+        assert!(!pool.apply(is_free, (lock.clone(),)).unwrap());
+    });
 }
 
 #[test]

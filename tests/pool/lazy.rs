@@ -41,6 +41,24 @@ fn no_more_is_drawn_than_so_many_bytes_of_arguments() {
 }
 
 #[test]
+fn an_iterator_says_how_many_results_are_to_come() {
+    let _turn = turn();
+    let pool = Pool::new(2).unwrap();
+    for (lookahead, chunksize) in [(1, 1), (5, 1), (20, 3), (100, 40)] {
+        let fail_at_four = |n: u64| assert_ne!(n, 4);
+        let results = pool.imap(fail_at_four, 0..30).lookahead(lookahead);
+        let mut results = results.chunksize(chunksize);
+        for left in (0..30).rev() {
+            let result = results.next().unwrap();
+            assert_eq!(result.is_err(), left == 25);
+            assert_eq!(results.size_hint(), (left, Some(left)));
+        }
+        assert!(results.next().is_none());
+        assert_eq!(results.size_hint(), (0, Some(0)));
+    }
+}
+
+#[test]
 fn a_result_that_does_not_come_in_time_can_be_taken_later() {
     let _turn = turn();
     let pool = Pool::new(1).unwrap();
