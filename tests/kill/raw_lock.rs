@@ -66,8 +66,11 @@ impl Scenario for ReleaseAndAcquire {
     }
 
     fn stuck(&self, _account: &Shared<Account>, after: &After) -> Option<String> {
+        // musl forgets a mutex before it wakes who waits for it: sleepers look again by themselves there, after
+        // a tenth of a second.
         let asleep = &after.asleep;
-        (!asleep.is_empty()).then(|| format!("sleepers {asleep:?} of a lock whose holder died"))
+        (!asleep.is_empty() && cfg!(not(target_env = "musl")))
+            .then(|| format!("sleepers {asleep:?} of a lock whose holder died"))
     }
 
     fn proceed(&self, account: &Shared<Account>, after: &After, tally: &Tally) {
