@@ -12,7 +12,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why an operation failed; each variant is something else that the caller can do next.
 ///
 /// It borrows nothing, so `?` carries it across rooms and into `Box<dyn std::error::Error>`, and it
-/// can be a message itself: a task or a target may return `multiproc::Result`.
+/// can be a message itself: a task or a target may return `multiproc::Result`. What only few look at is in
+/// boxes: every result has room for an error.
 ///
 /// # Examples
 /// ```
@@ -115,10 +116,10 @@ pub enum Error {
         /// What it said.
         message: String,
         /// Where, as `file:line:column`; empty where not known.
-        location: String,
+        location: Box<String>,
         /// By which calls it came there; empty unless the other process has `RUST_BACKTRACE` in its
         /// environment.
-        backtrace: String,
+        backtrace: Box<String>,
     },
     /// The function returned an error, or something failed in the other process.
     Remote {
@@ -165,9 +166,9 @@ pub enum Error {
     /// The proxy is of another interface than the manager's object.
     InterfaceMismatch {
         /// What the proxy was made for.
-        expected: String,
+        expected: Box<str>,
         /// What the object has.
-        found: String,
+        found: Box<str>,
     },
     /// Processes that have ended since took items and never said that these are done.
     ItemsLost {
@@ -184,6 +185,9 @@ pub enum Error {
         status: ExitStatus,
     },
 }
+
+/// What every result has room for, and every `?` moves.
+const _: () = assert!(size_of::<Error>() <= 40);
 
 impl Error {
     /// The last part of `map_err` for a system call.

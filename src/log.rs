@@ -143,11 +143,8 @@ pub(crate) fn chosen_logger() -> Option<Location> {
 
 /// In a child that has just begun: takes up its parent's choice.
 #[inline]
-pub(crate) fn inherit(chosen: u8, logger: Option<Location>) {
+pub(crate) fn inherit(chosen: u8) {
     STDERR.store(chosen, Ordering::Relaxed);
-    if let Some(Ok(entry)) = logger.map(Location::resolve) {
-        let _ = entry.run(&mut Decoder::new(&[], &mut Vec::new()), &mut Payload::default());
-    }
 }
 
 /// Tells that something happened; costs next to nothing while nobody listens.

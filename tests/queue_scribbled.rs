@@ -1,5 +1,6 @@
 //! Queues in memory that a hostile process writes to.
 
+mod hostile_peers;
 mod scribbled_queue;
 mod support;
 
@@ -32,5 +33,14 @@ proptest! {
     ) {
         let _watchdog = support::watchdog(PATIENCE);
         scribbled_queue::check_ledger(&script);
+    }
+}
+
+/// What the fuzzer of queues starts from, and what it has found.
+#[test]
+fn the_seeds_of_the_fuzzer_end_as_well() {
+    let _watchdog = support::watchdog(PATIENCE);
+    for seed in hostile_peers::seeds("queue") {
+        scribbled_queue::check_either(&seed);
     }
 }

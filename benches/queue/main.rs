@@ -6,9 +6,19 @@
 //! messages, whoever puts makes a system call for each. Large messages are copied within a turn, of which there
 //! is one for producers and one for consumers, where the hand-made ring copies side by side.
 //!
+//! One message of 64 bytes takes 65 ns of processor time on each side: three atomic steps, for the turn, the
+//! publishing and the turn's end. With both processors free a row of one producer and one consumer comes to 1.5
+//! to 2.0 times the hand-made ring; with other work beside it the ratio tells who slept how often.
+//!
+//! A consumer that finds nothing gives the processor away once before it sleeps, for as long as that pays.
+//! Where both share one processor with other work this takes messages of 4 KiB from 3.8 us to 0.5 us, and a
+//! wake-up from 1.4 times the hand-made to 0.9: nobody rings, and nobody is interrupted by the one it has woken.
+//! Looking for some microseconds instead changes nothing.
+//!
 //! Whoever puts rings before it publishes, so that its death leaves nobody asleep beside a message. A sleeper
 //! on the same processor then runs at once, finds the message ready and publishes it itself: measured at 1.4
-//! times the hand-made wake-up, and at 3.3 times when it gave the processor back to have that done.
+//! times the hand-made wake-up, and at 3.3 times when it gave the processor back to have that done, both without
+//! the standing back before it.
 
 mod by_hand;
 mod idle;

@@ -5,11 +5,4 @@
 #[path = "../../tests/scribbled_queue/mod.rs"]
 mod scribbled_queue;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let (ledger, script) = data.split_first().unwrap_or((&0, &[]));
-    if *ledger == 1 {
-        scribbled_queue::check_ledger(script);
-    } else {
-        scribbled_queue::check(script);
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| scribbled_queue::check_either(data));

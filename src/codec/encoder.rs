@@ -216,9 +216,15 @@ impl Payload {
         value.encode(&mut encoder);
         let outcome = encoder.finish();
         if outcome.is_err() {
-            self.bytes.truncate(bytes);
-            self.fds.truncate(fds);
+            self.cut(bytes, fds);
         }
         outcome
+    }
+
+    /// Makes it as long as it was.
+    #[cold]
+    pub(crate) fn cut(&mut self, bytes: usize, fds: usize) {
+        self.bytes.truncate(bytes);
+        self.fds.truncate(fds);
     }
 }

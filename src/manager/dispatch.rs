@@ -111,7 +111,10 @@ impl Server {
                 let entry = self.home.find(id)?;
                 let found = entry.object.try_borrow().map_err(|_| Error::Deadlock)?.interface();
                 if found != interface {
-                    return Err(Error::InterfaceMismatch { expected: interface, found });
+                    return Err(Error::InterfaceMismatch {
+                        expected: interface.into(),
+                        found: found.into(),
+                    });
                 }
                 entry.references.set(entry.references.get() + 1);
                 self.session(session)?.refer(id);

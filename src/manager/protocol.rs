@@ -172,21 +172,24 @@ fn push<T: Encode + ?Sized>(out: &mut Payload, head: &[u8], value: &T) -> Result
     let (start, fds) = (out.bytes.len(), out.fds.len());
     out.bytes.extend_from_slice(&[0; LENGTH]);
     out.bytes.extend_from_slice(head);
-    let pushed = out.push(value).and_then(|()| {
-        let frame = &mut out.bytes[start..];
-        let len = i32::try_from(frame.len() - LENGTH)
-            .map_err(|_| Error::MessageTooLong { len: frame.len() as u64, max: i32::MAX as u64 })?;
-        frame[..LENGTH].copy_from_slice(&len.to_be_bytes());
-        let fds = u16::try_from(out.fds.len() - fds)
-            .map_err(|_| Error::encode("more than 65,535 descriptors"))?;
-        frame[FDS..FDS + 2].copy_from_slice(&fds.to_le_bytes());
-        Ok(())
-    });
+    let pushed = out.push(value).and_then(|()| complete(out, start, fds));
     if pushed.is_err() {
-        out.bytes.truncate(start);
-        out.fds.truncate(fds);
+        out.cut(start, fds);
     }
     pushed
+}
+
+/// Fills in the length of the frame that begins at `start`, and the number of its descriptors, those from
+/// `fds` on.
+fn complete(out: &mut Payload, start: usize, fds: usize) -> Result<()> {
+    let frame = &mut out.bytes[start..];
+    let len = i32::try_from(frame.len() - LENGTH)
+        .map_err(|_| Error::MessageTooLong { len: frame.len() as u64, max: i32::MAX as u64 })?;
+    let fds = u16::try_from(out.fds.len() - fds)
+        .map_err(|_| Error::encode("more than 65,535 descriptors"))?;
+    frame[..LENGTH].copy_from_slice(&len.to_be_bytes());
+    frame[FDS..FDS + 2].copy_from_slice(&fds.to_le_bytes());
+    Ok(())
 }
 
 /// The length that the frame at the front of `bytes` says it has, the length itself left out.

@@ -7,7 +7,7 @@ use super::revoked::Revoked;
 use super::worker::Call;
 use crate::codec::Payload;
 use crate::process::target::{CallOnce, EntryPoint, Target};
-use crate::process::{StartMethod, start_method};
+use crate::process::{StartMethod, Starter, chosen_or_default};
 use crate::queue::{Options, Ring, default_max_bytes};
 use crate::{Decode, Encode, Error, Result, Shared};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub struct PoolBuilder {
     processes: Option<usize>,
     initializer: Option<Result<Call>>,
     limit: Option<u64>,
-    method: Option<StartMethod>,
+    method: Option<&'static Starter>,
     retries: u32,
     soft_timeout: Option<Duration>,
     task_timeout: Option<Duration>,
@@ -89,7 +89,7 @@ impl PoolBuilder {
 
     /// How the workers come to be. By default, what [`start_method`](crate::start_method) says.
     pub fn start_method(mut self, method: StartMethod) -> PoolBuilder {
-        self.method = Some(method);
+        self.method = Some(Starter::of(method));
         self
     }
 
@@ -201,7 +201,7 @@ impl PoolBuilder {
             tasks: Ring::new(Options { maxsize: 0, max_bytes, crowd: true })?,
             results: Ring::tended(max_bytes)?,
             revoked: Shared::new(Revoked::new())?,
-            method: self.method.unwrap_or_else(start_method),
+            starter: self.method.unwrap_or_else(chosen_or_default),
             name: "PoolWorker".to_owned(),
             limit: self.limit.unwrap_or(0),
             memory_limit: self.memory_limit,

@@ -2,7 +2,7 @@
 
 use super::revoked::Revoked;
 use super::worker::{Call, Package, SLOTS, Slot, Slots, work};
-use crate::process::{Child, ExitStatus, Process, StartMethod, Starting};
+use crate::process::{Child, ExitStatus, Process, Starter, Starting};
 use crate::queue::Ring;
 use crate::sys::poll::Epoll;
 use crate::sys::signal::{SIGKILL, SIGTERM};
@@ -16,7 +16,7 @@ pub(crate) struct Plan {
     pub(crate) tasks: Ring,
     pub(crate) results: Ring,
     pub(crate) revoked: Shared<Revoked>,
-    pub(crate) method: StartMethod,
+    pub(crate) starter: &'static Starter,
     pub(crate) name: String,
     /// Tasks after which a worker is replaced; zero for never.
     pub(crate) limit: u64,
@@ -104,11 +104,11 @@ impl Crew {
             let burst = left.min(BURST);
             let begun: Vec<Result<Begun>> = (0..burst).map(|_| self.begin(plan)).collect();
             // All of them, whatever becomes of one: what was begun is a process.
-            let welcomed: Vec<Result<()>> = begun
-                .into_iter()
-                .map(|begun| begun.and_then(|begun| self.welcome(begun, epoll)))
-                .collect();
-            welcomed.into_iter().collect::<Result<()>>()?;
+            let mut outcome = Ok(());
+            for begun in begun {
+                outcome = outcome.and(begun.and_then(|begun| self.welcome(begun, epoll)));
+            }
+            outcome?;
             left -= burst;
         }
         Ok(())
@@ -144,12 +144,12 @@ impl Crew {
                 None => process,
             }
         };
-        if plan.method == StartMethod::Fork {
+        if let Some(copy) = plan.starter.copy {
             // The rings are mapped already in a copy of this process: no journey, and no page of another
             // mapping.
-            return prepare(Process::new(|| (), ())).fork_hidden(|| work(package));
+            return prepare(Process::new(|| (), ())).copy_hidden(copy, || work(package));
         }
-        prepare(Process::new(work, (package,))).start_method(plan.method).set_out_hidden()
+        prepare(Process::new(work, (package,))).started_by(plan.starter).set_out_hidden()
     }
 
     /// Waits for a worker that was asked for.

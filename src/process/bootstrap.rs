@@ -180,7 +180,7 @@ pub(crate) fn run_entry(
     let code = live(voice, birth, true, |result| {
         entry.run(&mut Decoder::new(&arguments.bytes, &mut arguments.fds), result)
     });
-    leave_behind(arguments);
+    leave_behind(arguments, true);
     code
 }
 
@@ -196,7 +196,7 @@ pub(crate) fn run_closure<R: Encode>(
 /// Leaves without having begun.
 fn fail(voice: Voice, forked: bool, error: Error) -> i32 {
     exit::become_child(forked);
-    finish(&voice.link, Err(error))
+    finish(&voice.link, Err(error), forked)
 }
 
 /// A child's life: takes up its place, runs `body`, and tells the parent.
@@ -211,7 +211,7 @@ fn live(
         log::tell(Level::Info, || "child process calls its function".into());
         panics::catch(|| body(&mut result))?
     });
-    finish(&link, outcome.map(|()| result))
+    finish(&link, outcome.map(|()| result), forked)
 }
 
 /// Makes this process a child.
@@ -235,36 +235,38 @@ fn settle(birth: &mut Birth, link: &Arc<Link>, forked: bool) -> Result<()> {
 
 /// Tells the parent the result, and gives the exit code that goes with it.
 #[inline]
-fn finish(link: &Link, outcome: Result<Payload>) -> i32 {
+fn finish(link: &Link, outcome: Result<Payload>, forked: bool) -> i32 {
     exit::flush();
     if let Err(error) = &outcome {
         log::tell(Level::Error, || format!("child process fails: {error}"));
     }
-    match outcome.or_else(|error| failure(&error)).and_then(|last| say(link, last)) {
+    match outcome.or_else(|error| failure(&error)).and_then(|last| say(link, last, forked)) {
         Ok(code) => code,
         // The system refuses the journey: say that instead.
-        Err(error) => failure(&error).and_then(|last| say(link, last)).unwrap_or(1),
+        Err(error) => failure(&error).and_then(|last| say(link, last, forked)).unwrap_or(1),
     }
 }
 
 /// Says the last word, and gives the exit code that is in it. Nobody there to hear it is no error.
 #[inline]
-fn say(link: &Link, last: Payload) -> Result<i32> {
+fn say(link: &Link, last: Payload, forked: bool) -> Result<i32> {
     let (_, code) = <(bool, i32)>::decode(&mut Decoder::new(&last.bytes, &mut Vec::new()))?;
     let said = link.send(Kind::Finished, &last);
-    leave_behind(last);
+    leave_behind(last, forked);
     match said {
         Ok(()) | Err(Error::Disconnected) => Ok(code),
         Err(error) => Err(error),
     }
 }
 
-/// Closes what it holds, and leaves the memory to the end of the process, which is near: to free it
-/// would cost a forked child pages that it has not touched.
+/// Closes what it holds. A forked child leaves the memory to the end of the process, which is near: to free
+/// it would cost pages that the child has not touched.
 #[inline]
-fn leave_behind(mut payload: Payload) {
+fn leave_behind(mut payload: Payload, forked: bool) {
     payload.fds.clear();
-    std::mem::forget(payload);
+    if forked {
+        std::mem::forget(payload);
+    }
 }
 
 /// What a process leaves behind that has no result.

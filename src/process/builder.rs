@@ -1,16 +1,15 @@
 //! What a process will be.
 
-use super::bootstrap::{self, Birth, Order};
-use super::child::{Born, Child, Progress, Role, START_TIMEOUT};
+use super::bootstrap::{self, Birth};
+use super::child::{Child, Progress, Role, START_TIMEOUT};
 use super::family::{self, Identity};
 use super::fork::Surety;
 use super::settings::Settings;
+use super::starter::{Copy, Departure, Stage, Starter};
 use super::stdio::Streams;
 use super::surroundings::Surroundings;
 use super::target::{Body, EntryPoint, Target};
-use super::{
-    StartMethod, authkey, exit, fork, forkserver, lifeline, method, spawn, start_method, stdio,
-};
+use super::{StartMethod, authkey, exit, fork, lifeline, method, stdio};
 use crate::codec::Payload;
 use crate::sys::signal::{self, Blocked};
 use crate::{Decode, Encode, Error, Level, Result, log, sys};
@@ -137,8 +136,12 @@ impl<R: Encode + Decode + 'static> Process<R> {
     }
 
     /// Chooses how the process comes to be. By default, what [`start_method`] says.
-    pub fn start_method(mut self, method: StartMethod) -> Process<R> {
-        self.settings.method = Some(method);
+    pub fn start_method(self, method: StartMethod) -> Process<R> {
+        self.started_by(Starter::of(method))
+    }
+
+    pub(crate) fn started_by(mut self, starter: &'static Starter) -> Process<R> {
+        self.settings.method = Some(starter);
         self
     }
 
@@ -176,11 +179,11 @@ impl<R: Encode + Decode + 'static> Process<R> {
         self.daemon(true).set_out(true)
     }
 
-    /// [`set_out_hidden`](Self::set_out_hidden) by Fork: what the process calls is `f`, with what it captures as it
-    /// is in the parent's memory, and not the function.
-    pub(crate) fn fork_hidden(self, f: impl FnOnce() -> R) -> Result<Starting<R>> {
+    /// [`set_out_hidden`](Self::set_out_hidden) as a copy of this process: what the process calls is `f`, with what
+    /// it captures as it is in the parent's memory, and not the function.
+    pub(crate) fn copy_hidden(self, copy: Copy, f: impl FnOnce() -> R) -> Result<Starting<R>> {
         let Process { settings, numbers, .. } = self.daemon(true);
-        fork_to_call(f, settings, numbers, true, Surety::Look)
+        copy_to_call(copy, f, settings, numbers, true, Surety::Look)
     }
 
     fn start_as(self, hidden: bool) -> Result<Child<R>> {
@@ -189,39 +192,29 @@ impl<R: Encode + Decode + 'static> Process<R> {
 
     fn set_out(self, hidden: bool) -> Result<Starting<R>> {
         let Process { entry, arguments, numbers, settings, .. } = self;
-        let method = settings.method.unwrap_or_else(start_method);
-        if method != StartMethod::Fork {
-            bootstrap::check_initialized()?;
-        }
-        let (location, arguments) = (entry.locate()?, arguments?);
-        settings.environment.check()?;
-        let has_own_key = settings.authkey.is_some();
-        begin(settings, numbers, hidden, |birth, held| {
-            let around = &mut birth.surroundings;
-            // A spawned child has them when its program begins.
-            let (environment, argv0) = match method {
-                StartMethod::Spawn => {
-                    (std::mem::take(&mut around.environment), around.command.take())
-                }
-                _ => Default::default(),
-            };
-            around.fit(method, has_own_key)?;
-            match method {
-                StartMethod::Spawn => {
-                    spawn::start(&Order::of(location, birth, arguments)?, &environment, argv0)
-                        .map(Stage::Born)
-                }
-                StartMethod::ForkServer => {
-                    forkserver::ask(Order::of(location, birth, arguments)?).map(Stage::Asked)
-                }
-                StartMethod::Fork => fork::start(Surety::Look, |voice| {
-                    drop(held.take());
-                    bootstrap::run_entry(voice, birth, entry, arguments)
-                })
-                .map(Stage::Born),
-            }
-        })
+        set_out(entry, arguments?, settings, numbers, hidden).map(Starting::of)
     }
+}
+
+/// What all of [`Process::start`] comes to, whatever the process returns.
+fn set_out(
+    entry: &'static EntryPoint,
+    mut arguments: Payload,
+    settings: Settings,
+    numbers: Vec<u32>,
+    hidden: bool,
+) -> Result<Begun> {
+    let starter = settings.method.unwrap_or_else(method::chosen_or_default);
+    if starter.method != StartMethod::Fork {
+        bootstrap::check_initialized()?;
+    }
+    let location = entry.locate()?;
+    settings.environment.check()?;
+    let has_own_key = settings.authkey.is_some();
+    begin(settings, numbers, hidden, &mut |birth, held| {
+        let arguments = std::mem::take(&mut arguments);
+        (starter.start)(Departure { birth, held, has_own_key, entry, location, arguments })
+    })
 }
 
 impl Surroundings {
@@ -229,10 +222,12 @@ impl Surroundings {
     ///
     /// # Errors
     /// * [`Error::Os`]: `sigaction` was refused, which cannot be.
-    fn fit(&mut self, method: StartMethod, has_own_key: bool) -> Result<()> {
+    pub(super) fn fit(&mut self, method: StartMethod, has_own_key: bool) -> Result<()> {
         if method == StartMethod::Fork {
-            // The key is in the memory that the child has a copy of, unless it is to have another.
+            // The key, and what was chosen, are in the memory that the child has a copy of, unless it is to have
+            // another key.
             self.authkey.take_if(|_| !has_own_key);
+            self.method = None;
             return Ok(());
         }
         if method == StartMethod::ForkServer && self.directory.is_none() {
@@ -267,26 +262,26 @@ impl Settings {
     }
 }
 
-/// A process that was started, or asked for.
+/// A process that was started, or asked for, and what it will return.
 pub(crate) struct Starting<R> {
-    stage: Stage,
-    role: Role,
-    held: Option<Held>,
+    begun: Begun,
     result: PhantomData<fn() -> R>,
 }
 
-enum Stage {
-    Born(Born),
-    Asked(forkserver::Asked),
+/// A process that was started, or asked for.
+struct Begun {
+    stage: Stage,
+    role: Role,
+    held: Option<Held>,
 }
 
-/// What every start has in common: `start` makes the process, with all signals blocked.
-fn begin<R>(
+/// What every start has in common: `start`, called once, makes the process, with all signals blocked.
+fn begin(
     settings: Settings,
     numbers: Vec<u32>,
     hidden: bool,
-    start: impl FnOnce(&mut Birth, &mut Option<Held>) -> Result<Stage>,
-) -> Result<Starting<R>> {
+    start: &mut dyn FnMut(&mut Birth, &mut Option<Held>) -> Result<Stage>,
+) -> Result<Begun> {
     exit::look_after()?;
     family::reap_ended();
     let authkey = settings.authkey.clone().map_or_else(authkey::own, Ok)?;
@@ -307,7 +302,7 @@ fn begin<R>(
     let blocked = Blocked::all();
     let mask = blocked.before().to_bits();
     let surroundings = Surroundings {
-        method: method::chosen(),
+        method: method::chosen_entry(),
         log: log::chosen(),
         logger: log::chosen_logger(),
         authkey: Some(authkey),
@@ -321,16 +316,27 @@ fn begin<R>(
     let mut birth = Birth { identity, mask, lifeline, surroundings };
     let stage = start(&mut birth, &mut held)?;
     drop(blocked);
-    Ok(Starting { stage, role, held, result: PhantomData })
+    Ok(Begun { stage, role, held })
 }
 
 impl<R> Starting<R> {
+    fn of(begun: Begun) -> Starting<R> {
+        Starting { begun, result: PhantomData }
+    }
+
     /// Waits until the process is there.
     pub(crate) fn arrive(self) -> Result<Child<R>> {
-        let Starting { stage, role, held, .. } = self;
+        let (progress, pipes) = self.begun.arrive()?;
+        Ok(Child::new(progress).with_pipes(pipes))
+    }
+}
+
+impl Begun {
+    fn arrive(self) -> Result<(Arc<Progress>, Streams)> {
+        let Begun { stage, role, held } = self;
         let mut born = match stage {
             Stage::Born(born) => born,
-            Stage::Asked(asked) => asked.answer()?,
+            Stage::Asked(answer) => answer()?,
         };
         born.pidfd = stdio::above_if_possible(born.pidfd);
         let (tether, pipes) = held.map(|held| (held.tether, held.pipes)).unwrap_or_default();
@@ -342,12 +348,12 @@ impl<R> Starting<R> {
         let progress = Arc::new(Progress::new(born, role, ours));
         family::adopt(progress.clone());
         log::tell(Level::Debug, || format!("{} started with pid {}", progress.name, progress.pid));
-        Ok(Child::new(progress).with_pipes(pipes))
+        Ok((progress, pipes))
     }
 }
 
 /// What the parent holds of the child until that exists. A forked child has to close its copies.
-struct Held {
+pub(super) struct Held {
     tether: Option<Tether>,
     pipes: Streams,
 }
@@ -372,25 +378,30 @@ pub(super) fn fork_closure<R: Encode + Decode + 'static>(
     f: impl FnOnce() -> R,
     surety: Surety,
 ) -> Result<Child<R>> {
-    fork_to_call(f, Settings::default(), family::next_numbers(), false, surety)?.arrive()
+    copy_to_call(fork::start, f, Settings::default(), family::next_numbers(), false, surety)?
+        .arrive()
 }
 
-fn fork_to_call<R: Encode + Decode + 'static>(
+fn copy_to_call<R: Encode + Decode + 'static>(
+    copy: Copy,
     f: impl FnOnce() -> R,
     settings: Settings,
     numbers: Vec<u32>,
     hidden: bool,
     surety: Surety,
 ) -> Result<Starting<R>> {
+    let (mut f, mut surety) = (Some(f), Some(surety));
     let has_own_key = settings.authkey.is_some();
-    begin(settings, numbers, hidden, |birth, held| {
+    let begun = begin(settings, numbers, hidden, &mut |birth, held| {
         birth.surroundings.fit(StartMethod::Fork, has_own_key)?;
-        fork::start(surety, |voice| {
+        let surety = surety.take().unwrap_or(Surety::Look);
+        copy(surety, &mut |voice| {
             drop(held.take());
-            bootstrap::run_closure(voice, birth, f)
+            f.take().map_or(1, |f| bootstrap::run_closure(voice, birth, f))
         })
         .map(Stage::Born)
-    })
+    });
+    begun.map(Starting::of)
 }
 
 impl<R> fmt::Debug for Process<R> {

@@ -5,7 +5,7 @@ use super::bootstrap::Voice;
 use super::builder::fork_closure;
 use super::child::{Born, Child, Reaper};
 use super::control::Control;
-use super::{Process, authkey, exit, family, forkserver, lifeline, spawn};
+use super::{Process, authkey, exit, family, forkserver, lifeline, method, spawn};
 use crate::sys::signal;
 use crate::{Decode, Encode, Error, Result, log, sys};
 use std::os::fd::{AsFd, OwnedFd};
@@ -91,7 +91,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 /// # Errors
 /// * [`Error::ThreadsRunning`]: this process has other threads, and nobody answers for them.
 /// * [`Error::Os`]: a socket, a descriptor or the process was refused.
-pub(crate) fn start(surety: Surety, body: impl FnOnce(Voice) -> i32) -> Result<Born> {
+pub(crate) fn start(surety: Surety, body: &mut dyn FnMut(Voice) -> i32) -> Result<Born> {
     let (control, theirs) = Control::pair()?;
     let voice = Voice::new(theirs);
     // Opened here: what code a new child runs for the first time costs it a page fault. And the child
@@ -138,6 +138,7 @@ fn with_locks_held<T>(f: impl FnOnce() -> T) -> T {
     let _hooks = AT_FORK.lock().unwrap_or_else(PoisonError::into_inner);
     let _lifeline = lifeline::hold();
     let _logger = log::hold();
+    let _method = method::hold();
     let _streams = (std::io::stdout().lock(), std::io::stderr().lock());
     family::with_locks_held(f)
 }

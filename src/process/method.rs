@@ -1,9 +1,11 @@
 //! The three ways to start a process.
 
+use super::starter::{SPAWN, Starter};
+use super::target::Location;
 use crate::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How a process comes to be.
 ///
@@ -57,8 +59,16 @@ impl FromStr for StartMethod {
     }
 }
 
-/// 0 until one was chosen, else one more than the position in [`all_start_methods`].
-static CHOSEN: AtomicU8 = AtomicU8::new(0);
+static CHOSEN: Mutex<Option<&'static Starter>> = Mutex::new(None);
+
+fn chosen() -> MutexGuard<'static, Option<&'static Starter>> {
+    CHOSEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes this file's lock, for a fork.
+pub(crate) fn hold() -> impl Sized {
+    chosen()
+}
 
 /// The start methods, the default first.
 #[doc(alias = "get_all_start_methods")]
@@ -76,33 +86,31 @@ pub fn all_start_methods() -> [StartMethod; 3] {
 /// There is no `force`: what was started by a method stays so, and a [`Context`](crate::Context) has a
 /// method of its own. Asking for the method, or starting a process, does not fix it.
 pub fn set_start_method(method: StartMethod) -> Result<()> {
-    let position = all_start_methods().iter().position(|&known| known == method).unwrap_or(0);
-    let chosen = position as u8 + 1;
-    match CHOSEN.compare_exchange(0, chosen, Ordering::Relaxed, Ordering::Relaxed) {
-        Err(before) if before != chosen => {
-            Err(Error::invalid("the start method was chosen already"))
-        }
+    match chosen().get_or_insert(Starter::of(method)).method {
+        before if before != method => Err(Error::invalid("the start method was chosen already")),
         _ => Ok(()),
     }
 }
 
-/// What was chosen, as a child is told.
-pub(crate) fn chosen() -> u8 {
-    CHOSEN.load(Ordering::Relaxed)
+/// What was chosen, as a child is told; one to whom a function in a shared library cannot be named is told
+/// nothing.
+pub(crate) fn chosen_entry() -> Option<Location> {
+    let chosen = *chosen();
+    chosen?.choice.locate().ok()
 }
 
 /// In a child that has just begun: takes up its parent's choice.
-#[inline]
-pub(crate) fn inherit(chosen: u8) {
-    if usize::from(chosen) <= all_start_methods().len() {
-        CHOSEN.store(chosen, Ordering::Relaxed);
-    }
+pub(crate) fn inherit(starter: &'static Starter) {
+    *chosen() = Some(starter);
+}
+
+pub(crate) fn chosen_or_default() -> &'static Starter {
+    chosen().unwrap_or(&SPAWN)
 }
 
 /// The start method of everything that does not name its own: Spawn, unless
 /// [`set_start_method`] chose another.
 #[doc(alias = "get_start_method")]
 pub fn start_method() -> StartMethod {
-    let chosen = CHOSEN.load(Ordering::Relaxed);
-    all_start_methods()[usize::from(chosen.saturating_sub(1))]
+    chosen_or_default().method
 }

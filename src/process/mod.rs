@@ -17,6 +17,7 @@ mod method;
 pub(crate) mod panics;
 mod settings;
 mod spawn;
+mod starter;
 mod stdio;
 mod surroundings;
 pub(crate) mod target;
@@ -34,7 +35,9 @@ pub use family::{
 };
 pub use fork::at_fork_child;
 pub use forkserver::set_forkserver_preload;
+pub(crate) use method::chosen_or_default;
 pub use method::{StartMethod, all_start_methods, set_start_method, start_method};
+pub(crate) use starter::Starter;
 pub use stdio::Stdio;
 pub use target::Target;
 

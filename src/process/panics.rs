@@ -89,7 +89,7 @@ fn last() -> Error {
 impl From<Noted> for Error {
     fn from(noted: Noted) -> Error {
         let Noted { message, location, backtrace } = noted;
-        Error::Panicked { message, location, backtrace }
+        Error::Panicked { message, location: location.into(), backtrace: backtrace.into() }
     }
 }
 

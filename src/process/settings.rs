@@ -1,9 +1,10 @@
 //! What may be chosen for a process, apart from what it does.
 
+use super::Process;
 use super::authkey::AuthKey;
+use super::starter::Starter;
 use super::stdio::Stdio;
 use super::surroundings::{Changes, Fences};
-use super::{Process, StartMethod};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 pub(crate) struct Settings {
     pub(crate) name: Option<String>,
     pub(crate) daemon: Option<bool>,
-    pub(crate) method: Option<StartMethod>,
+    pub(crate) method: Option<&'static Starter>,
     pub(crate) start_timeout: Option<Duration>,
     pub(crate) argv0: Option<OsString>,
     pub(crate) authkey: Option<AuthKey>,

@@ -1,9 +1,9 @@
 //! What a child finds around itself, apart from its arguments.
 
 use super::authkey::{self, AuthKey, Travelling};
-use super::method;
 use super::stdio::Streams;
 use super::target::Location;
+use crate::codec::Payload;
 use crate::sys::limits::{self, Limit, Resource};
 use crate::sys::signal::{self, SIGPIPE};
 use crate::{Decode, Decoder, Encode, Encoder, Error, Result, log, sys};
@@ -15,8 +15,8 @@ use std::path::PathBuf;
 /// What a child is given by its parent, and puts on when it begins.
 #[derive(Debug, Default)]
 pub(crate) struct Surroundings {
-    /// The start method that the parent chose for its program.
-    pub(crate) method: u8,
+    /// What takes up the start method that the parent chose for its program; none where it chose none.
+    pub(crate) method: Option<Location>,
     /// From which level on what happens in the library is written to stderr.
     pub(crate) log: u8,
     /// The one who is given every record, as an entry point; none where nobody is.
@@ -64,8 +64,12 @@ impl Surroundings {
     /// * [`Error::Os`]: the system refuses one of them.
     #[inline]
     pub(crate) fn apply(&mut self) -> Result<()> {
-        method::inherit(self.method);
-        log::inherit(self.log, self.logger);
+        log::inherit(self.log);
+        // What a program never names is not in it: so a child is told by an entry point.
+        for entry in [self.method, self.logger].into_iter().flatten() {
+            let entry = entry.resolve()?;
+            entry.run(&mut Decoder::new(&[], &mut Vec::new()), &mut Payload::default())?;
+        }
         self.authkey.take().into_iter().for_each(authkey::set);
         if let Some(name) = &self.command {
             sys::process::set_command_name(name);

@@ -3,6 +3,7 @@
 use super::batch::Batch;
 use super::bell::Woken;
 use super::cursor::{How, Mark};
+use super::patience::Patience;
 use super::ring::Inner;
 use super::state::Frame;
 use super::store::{SMALL, Stretch};
@@ -163,8 +164,22 @@ impl Inner {
     fn await_item(&self, head: Mark, deadline: Deadline) -> Result<Mark> {
         match self.look_for_item(head)? {
             Some(tail) => Ok(tail),
-            None => self.sleep_for_item(head, deadline),
+            None => self.await_next(head, deadline),
         }
+    }
+
+    #[cold]
+    fn await_next(&self, head: Mark, deadline: Deadline) -> Result<Mark> {
+        if !deadline.has_passed() && self.patience.is_due() {
+            let moment = Deadline::after(Patience::MOMENT);
+            std::thread::yield_now();
+            let come = self.look_for_item(head)?;
+            self.patience.note(come.is_some() && !moment.has_passed());
+            if let Some(tail) = come {
+                return Ok(tail);
+            }
+        }
+        self.sleep_for_item(head, deadline)
     }
 
     fn sleep_for_item(&self, head: Mark, deadline: Deadline) -> Result<Mark> {

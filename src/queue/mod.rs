@@ -17,6 +17,7 @@ mod many;
 #[cfg(test)]
 mod model;
 mod parcel;
+mod patience;
 mod producer;
 #[expect(clippy::module_inception, reason = "a primitive's word is its file")]
 mod queue;

@@ -13,11 +13,14 @@
 //!
 //! On one processor the sleeper that is rung for runs at once, as a rule, and the publisher only when it sleeps
 //! again. So a producer says before it rings that the new tail is ready, and the consumer takes the step in
-//! its place: one switch of processes for a message, where there would be three.
+//! its place: one switch of processes for a message, where there would be three. And a consumer that finds the
+//! ring empty gives the processor away once before it sleeps, [where that pays](super::patience): then there
+//! is nobody to ring for, and one switch for many messages.
 
 use super::batch::Batch;
 use super::cursor::Mark;
 use super::parcel::Parcel;
+use super::patience::Patience;
 use super::side::Side;
 use super::state::State;
 use super::store::Store;
@@ -66,6 +69,8 @@ pub(super) struct Inner {
     /// Likewise for the last receiver.
     pub(super) readers: Option<OwnedFd>,
     pub(super) side: Side,
+    /// Of who gets, in this process.
+    pub(super) patience: Patience,
     pub(super) maxsize: u64,
     pub(super) crowd: bool,
     /// Who takes hears of the death of anybody who puts, and looks again then: so who puts publishes first
@@ -99,6 +104,7 @@ impl Ring {
             writers: None,
             readers: None,
             side: Side::new()?,
+            patience: Patience::new(),
             maxsize,
             crowd,
             tended,
@@ -404,6 +410,7 @@ impl Decode for Ring {
             writers,
             readers,
             side,
+            patience: Patience::new(),
             maxsize,
             crowd,
             tended,

@@ -43,7 +43,8 @@ pub struct RawLock {
     /// Written under the lock.
     untold: AtomicU32,
     /// Through which of its process's mappings the holder acquired the lock, as [`RawLock::place`] says:
-    /// the kernel knows the lock by its address there. Written by the holder alone.
+    /// the kernel knows the lock by its address there. Written by the holder alone; 0 in a lock that was
+    /// never in shared memory.
     place: AtomicU32,
 }
 
@@ -51,6 +52,7 @@ pub struct RawLock {
 // library alone, which look at its bytes as at those of any process-shared mutex.
 unsafe impl Share for RawLock {
     fn settle(&self) -> Result<()> {
+        self.place.store(self.place(), Ordering::Relaxed);
         // SAFETY: `settle` runs before any other thread or process can see the lock.
         unsafe { self.mutex.init() }.map_err(Error::os("pthread_mutex_init"))
     }
@@ -203,7 +205,7 @@ impl RawLock {
     }
 
     fn not_intact(&self) -> Error {
-        if self.mutex.is_uninit() {
+        if self.mutex.is_uninit() && self.place.load(Ordering::Relaxed) == 0 {
             Error::invalid("a raw lock that is not in shared memory yet")
         } else {
             Error::corrupt("a lock")

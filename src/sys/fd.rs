@@ -54,7 +54,7 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
 
 /// Closes all of them, neighbours by one call: a forked child has many of its siblings'.
 pub(crate) fn close_all(mut fds: Vec<OwnedFd>) {
-    fds.sort_by_key(AsRawFd::as_raw_fd);
+    fds.sort_unstable_by_key(AsRawFd::as_raw_fd);
     while let Some(first) = fds.first().map(AsRawFd::as_raw_fd) {
         let is_next = |(fd, number): &(&OwnedFd, RawFd)| fd.as_raw_fd() == *number;
         let count = fds.iter().zip(first..).take_while(is_next).count();

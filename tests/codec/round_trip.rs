@@ -1,7 +1,7 @@
 //! Every type of std, there and back.
 
 use crate::{assert_survives, refusal, sent_as};
-use multiproc::{Error, ExitStatus, Result, to_bytes};
+use multiproc::{Error, ExitStatus, Result, from_bytes, to_bytes};
 use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
@@ -10,7 +10,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::num::{NonZero, Saturating, Wrapping};
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -155,11 +155,15 @@ fn ranges_and_bounds_survive() {
 }
 
 #[test]
-fn an_inclusive_range_that_was_used_up_is_refused_instead_of_starting_again() {
+fn an_inclusive_range_that_was_used_up_does_not_start_again() {
     let mut range = 1..=2;
     range.nth(1);
     assert_eq!(range.next(), None);
-    assert!(matches!(to_bytes(&range), Err(Error::Encode { .. })));
+    // Which of the two depends on how the standard library remembers that it was used up.
+    match to_bytes(&range) {
+        Ok(bytes) => assert_eq!(from_bytes::<RangeInclusive<i32>>(&bytes).unwrap().next(), None),
+        Err(error) => assert!(matches!(error, Error::Encode { .. }), "{error}"),
+    }
 }
 
 #[test]
@@ -182,8 +186,8 @@ fn errors_of_the_crate_survive_so_that_a_task_may_return_its_result() {
         Error::NotStarted { status },
         Error::Panicked {
             message: "oh".to_string(),
-            location: "a.rs:1:2".to_string(),
-            backtrace: "0: main".to_string(),
+            location: "a.rs:1:2".to_string().into(),
+            backtrace: "0: main".to_string().into(),
         },
         Error::WorkerDied { pid: 42, status: ExitStatus::Exited(3) },
         Error::Taken,

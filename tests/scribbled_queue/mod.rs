@@ -129,6 +129,16 @@ fn is_told(outcome: &Result<()>) -> bool {
     outcome.as_ref().err().is_none_or(errors)
 }
 
+/// Does what the bytes say, the first of which chooses between the queue and the ledger.
+pub fn check_either(data: &[u8]) {
+    let (ledger, script) = data.split_first().unwrap_or((&0, &[]));
+    if *ledger == 1 {
+        check_ledger(script);
+    } else {
+        check(script);
+    }
+}
+
 /// Does what the script says.
 pub fn check(script: &[u8]) {
     let mut script = Script(script);

@@ -24,9 +24,12 @@ pub(crate) struct Watchdog {
     _leash: Sender<()>,
 }
 
-/// Aborts the process, naming the test, unless the guard is dropped within `patience`.
+/// Aborts the process, naming the test, unless the guard is dropped within `patience`, or as many times that
+/// as `MULTIPROC_PATIENCE` says, for tools that make a program slow.
 pub(crate) fn watchdog(patience: Duration) -> Watchdog {
     let test = test_name();
+    let times = std::env::var("MULTIPROC_PATIENCE").ok().and_then(|times| times.parse().ok());
+    let patience = patience * times.unwrap_or(1);
     let (leash, released) = channel();
     std::thread::spawn(move || {
         if released.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {

@@ -46,7 +46,7 @@ crate::__message! {
         StartTimeout,
         Exited { code: i32 },
         Killed { signal: i32 },
-        Panicked { message: String, location: String, backtrace: String },
+        Panicked { message: String, location: Box<String>, backtrace: Box<String> },
         Remote { message: String },
         WorkerDied { pid: u32, status: ExitStatus },
         TaskTimeout,
@@ -58,7 +58,7 @@ crate::__message! {
         AuthenticationError { reason: Cow<'static, str> },
         NoSuchObject,
         NotExported { object: Cow<'static, str> },
-        InterfaceMismatch { expected: String, found: String },
+        InterfaceMismatch { expected: Box<str>, found: Box<str> },
         ItemsLost { items: u64 },
         Poison { deaths: u32, pid: u32, status: ExitStatus },
     }

@@ -14,7 +14,7 @@ crate::__message! {
     @implement enum Bound [[T] [T] [T]] [] { Included(T), Excluded(T), Unbounded }
 }
 
-/// A range that an iteration has used up cannot be made again from its ends, and is refused.
+/// A range that an iteration has used up is refused, unless its ends tell that nothing is left of it.
 impl<T: Encode> Encode for RangeInclusive<T> {
     fn encode(&self, encoder: &mut Encoder<'_>) {
         // A range that was iterated to its end says so by excluding it.
