@@ -36,6 +36,7 @@ pub(super) struct Client {
     pub(super) session: u64,
     max_message: u64,
     /// The last that was used is on top: a program of one thread uses one alone.
+    #[allow(clippy::vec_box)] // It comes out and goes in with each call.
     idle: Mutex<Vec<Box<Link>>>,
     /// The socket on which requests were posted that nobody has waited for.
     posted: Mutex<Option<Box<Link>>>,
