@@ -83,7 +83,7 @@ impl Connection {
     /// * [`Error::Eof`]: the peer closed the connection or is gone.
     /// * [`Error::TruncatedMessage`]: the stream ended inside a message.
     /// * [`Error::Disconnected`]: the peer at the other end of a TCP connection left without having
-    ///   received all; what it sent may be lost too.
+    ///   received all, or its machine or network is gone; what it sent may be lost too.
     /// * [`Error::Decode`]: the message is no value of this type, or was sent without the descriptors that
     ///   it announces (those of another message are never taken for its own); it was taken from the
     ///   stream, and the next one can be received. After a header that means nothing none can.

@@ -60,6 +60,12 @@ use writer::Writer;
 /// What it sent before can be received; then comes [`Error::Eof`], or [`Error::TruncatedMessage`] when
 /// it died while it sent. Sending to it is [`Error::Disconnected`].
 ///
+/// Over a network a machine may go without a word, or the network itself. Whoever sends is then told
+/// [`Error::Disconnected`] once the kernel has given up sending it again (after some minutes), or as soon
+/// as it hears that there is no way there, and so is whoever receives then. Who only receives is told if
+/// the socket was made to ask whether its peer is there (`SO_KEEPALIVE`) before it became a connection;
+/// otherwise it waits on: use a timeout.
+///
 /// # Differences from Python
 /// Python's connection has no lock, so that threads sharing an end mix their messages. One end of
 /// `Pipe(False)` is a pipe there; here both are sockets, so that descriptors can travel through.

@@ -157,12 +157,7 @@ impl Stream {
                 Ok(received) => return Ok(received),
                 Err(error) => match error.raw_os_error() {
                     Some(sys::EAGAIN) => self.wait_readable(deadline)?,
-                    // The peer left without reading all that was sent to it. On a Unix socket what
-                    // it sent has been read by now; elsewhere some of it may be lost.
-                    Some(sys::ECONNRESET) if self.kind == Kind::Unix => return Ok(without_fds(0)),
-                    Some(sys::ECONNRESET) => return Err(Error::Disconnected),
-                    _ if self.kind == Kind::File => return Err(Error::os("read")(error)),
-                    _ => return Err(Error::os("recvmsg")(error)),
+                    _ => return not_read(self.kind, error),
                 },
             }
         }
@@ -210,9 +205,7 @@ impl Stream {
                 Ok(written) => return Ok(written),
                 Err(error) => match error.raw_os_error() {
                     Some(sys::EAGAIN) => self.wait_writable(deadline)?,
-                    Some(sys::EPIPE | sys::ECONNRESET) => return Err(Error::Disconnected),
-                    _ if self.kind == Kind::File => return Err(Error::os("writev")(error)),
-                    _ => return Err(Error::os("sendmsg")(error)),
+                    _ => return Err(not_written(self.kind, error)),
                 },
             }
         }
@@ -233,6 +226,28 @@ impl AsFd for Stream {
     }
 }
 
+/// What it means that nothing could be read.
+fn not_read(kind: Kind, error: io::Error) -> Result<Received> {
+    match error.raw_os_error() {
+        // The peer left without reading all that was sent to it. On a Unix socket what it sent has been
+        // read by now; elsewhere some of it may be lost.
+        Some(sys::ECONNRESET) if kind == Kind::Unix => Ok(without_fds(0)),
+        Some(number) if kind != Kind::File && socket::is_lost(number) => Err(Error::Disconnected),
+        _ if kind == Kind::File => Err(Error::os("read")(error)),
+        _ => Err(Error::os("recvmsg")(error)),
+    }
+}
+
+/// What it means that nothing could be written.
+fn not_written(kind: Kind, error: io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(sys::EPIPE) => Error::Disconnected,
+        Some(number) if kind != Kind::File && socket::is_lost(number) => Error::Disconnected,
+        _ if kind == Kind::File => Error::os("writev")(error),
+        _ => Error::os("sendmsg")(error),
+    }
+}
+
 fn without_fds(len: usize) -> Received {
     Received { len, truncated: false, fds_lost: false }
 }
@@ -244,4 +259,35 @@ fn write_step(pipe: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> 
     }
     let first: &[u8] = parts.iter().find(|part| !part.is_empty()).map_or(&[], |part| part);
     sys::fd::write(pipe, &first[..first.len().min(PIPE_STEP)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(number: i32) -> io::Error {
+        io::Error::from_raw_os_error(number)
+    }
+
+    #[test]
+    fn a_peer_whose_network_died_is_gone_and_other_errors_stay_what_they_are() {
+        use sys::{ECONNRESET, EHOSTUNREACH, ENETDOWN, ENETUNREACH, ETIMEDOUT};
+        for number in [ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENETDOWN] {
+            let read = not_read(Kind::Socket, error(number));
+            assert!(matches!(read, Err(Error::Disconnected)), "{number}");
+            let written = not_written(Kind::Socket, error(number));
+            assert!(matches!(written, Error::Disconnected), "{number}");
+            // A file on a server of files may fail so, and nobody is gone.
+            let read = not_read(Kind::File, error(number));
+            assert!(matches!(read, Err(Error::Os { call, .. }) if call == "read"), "{number}");
+        }
+        assert_eq!(not_read(Kind::Unix, error(ECONNRESET)).unwrap().len, 0);
+        for kind in [Kind::Unix, Kind::Socket, Kind::File] {
+            assert!(matches!(not_written(kind, error(sys::EPIPE)), Error::Disconnected));
+        }
+        let read = not_read(Kind::Socket, error(sys::ENOMEM));
+        assert!(matches!(read, Err(Error::Os { call, .. }) if call == "recvmsg"));
+        let written = not_written(Kind::Socket, error(sys::ENOMEM));
+        assert!(matches!(written, Error::Os { call, .. } if call == "sendmsg"));
+    }
 }

@@ -4,7 +4,7 @@ use super::frames::{Filled, Inbox, Outbox};
 use super::place::Place;
 use super::protocol::{self, Greeting, Kind, LENGTH, Request, Welcome};
 use crate::codec::Payload;
-use crate::{Decode, Encode, Error, Result, sys};
+use crate::{Decode, Decoder, Encode, Error, Result, sys};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
@@ -36,9 +36,10 @@ pub(super) struct Client {
     pub(super) session: u64,
     max_message: u64,
     /// The last that was used is on top: a program of one thread uses one alone.
-    idle: Mutex<Vec<Link>>,
+    #[allow(clippy::vec_box)] // It comes out and goes in with each call.
+    idle: Mutex<Vec<Box<Link>>>,
     /// The socket on which requests were posted that nobody has waited for.
-    posted: Mutex<Option<Link>>,
+    posted: Mutex<Option<Box<Link>>>,
     any_posted: AtomicBool,
     /// References that are to be given back with the next request.
     garbage: Mutex<Vec<u64>>,
@@ -105,7 +106,7 @@ impl Client {
     }
 
     /// A socket that nobody else uses meanwhile.
-    pub(super) fn take(&self) -> Result<Link> {
+    pub(super) fn take(&self) -> Result<Box<Link>> {
         if self.any_posted.load(Ordering::Acquire) {
             // The next request comes behind those that were posted.
             if let Some(link) = lock(&self.posted).take() {
@@ -120,12 +121,12 @@ impl Client {
     }
 
     /// Puts back a socket on which nothing is under way.
-    pub(super) fn put_back(&self, link: Link) {
+    pub(super) fn put_back(&self, link: Box<Link>) {
         lock(&self.idle).push(link);
     }
 
     /// Puts back a socket on which requests were posted.
-    pub(super) fn put_back_posted(&self, link: Link) {
+    pub(super) fn put_back_posted(&self, link: Box<Link>) {
         let before = lock(&self.posted).replace(link);
         self.any_posted.store(true, Ordering::Release);
         if let Some(before) = before {
@@ -186,9 +187,10 @@ impl Client {
 
 impl Link {
     /// Connects and greets.
-    fn open(place: &Place, secret: [u8; 16]) -> Result<(Link, Welcome)> {
+    fn open(place: &Place, secret: [u8; 16]) -> Result<(Box<Link>, Welcome)> {
         let socket = place.dial()?;
-        let mut link = Link { socket, inbox: Inbox::default(), outbox: Outbox::default(), due: 1 };
+        let (inbox, outbox) = (Inbox::default(), Outbox::default());
+        let mut link = Box::new(Link { socket, inbox, outbox, due: 1 });
         link.outbox.push(|out| out.bytes.extend(Greeting { secret }.to_frame()));
         link.flush()?;
         let welcome = link.receive::<Welcome>()??;
@@ -235,11 +237,11 @@ impl Link {
     pub(super) fn receive<R: Decode>(&mut self) -> Result<Result<R>> {
         loop {
             if let Some(frame) = self.inbox.frame(usize::MAX)? {
-                let (_, fds, _) = protocol::parse_reply(self.inbox.body(frame.clone()))?;
+                let (is_value, fds, _) = protocol::parse_reply(self.inbox.body(frame.clone()))?;
                 let mut fds = self.inbox.take_fds(fds)?;
                 self.due = self.due.saturating_sub(1);
-                let (is_value, _, rest) = protocol::parse_reply(self.inbox.body(frame))?;
-                let mut decoder = crate::Decoder::new(rest, &mut fds);
+                let rest = &self.inbox.body(frame)[protocol::REPLY..];
+                let mut decoder = Decoder::new(rest, &mut fds);
                 return Ok(protocol::decode_rest(is_value, &mut decoder));
             }
             self.fill()?;

@@ -214,8 +214,7 @@ impl Server {
 
     /// Sends the answers of calls that waited.
     pub(super) fn deliver(&mut self) {
-        let inside = std::mem::take(&mut *self.home.answers.borrow_mut());
-        self.waits.answers.extend(inside);
+        self.waits.answers.append(&mut self.home.answers.borrow_mut());
         while !self.waits.answers.is_empty() {
             for answer in std::mem::take(&mut self.waits.answers) {
                 self.deliver_one(answer);
@@ -226,7 +225,7 @@ impl Server {
     fn deliver_one(&mut self, answer: Answer) {
         let Answer { ticket, payload, lent } = answer;
         let Some(parked) = self.unpark(ticket) else { return };
-        match self.channels.get_mut(&parked.channel) {
+        match self.channels.get_mut(&parked.channel).and_then(Option::as_deref_mut) {
             // Nobody is there to have it.
             None if lent => self.settle_one(ticket, &parked.entry, false),
             None => {}
@@ -249,12 +248,8 @@ impl Server {
 
     /// Sees to the notes about references; objects that go may leave further ones.
     pub(super) fn settle(&mut self) {
-        loop {
-            let notes = self.home.ledger.take();
-            if notes.is_empty() {
-                return;
-            }
-            for note in notes {
+        while !self.home.ledger.is_clear() {
+            for note in self.home.ledger.take() {
                 match note {
                     Note::Take { object, from } => {
                         let lent = self.sessions.get_mut(&from).is_some_and(|s| s.unlend(object));
@@ -316,7 +311,7 @@ impl Server {
     /// What there is, in CPython's form.
     pub(super) fn describe(&self) -> String {
         let sessions = self.sessions.values().filter(|session| session.channels > 0).count();
-        let channels = self.channels.len() + 1;
+        let channels = self.channels.len();
         let parked = self.parked.len();
         let strangers = self.strangers.len();
         let mut lines = vec![format!(

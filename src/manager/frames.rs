@@ -28,13 +28,6 @@ pub(super) enum Filled {
     Lost,
 }
 
-/// Whether an error means that the other side is gone, or its network: of a silent peer the kernel tells
-/// ETIMEDOUT, or what the network has answered meanwhile.
-fn is_lost(number: i32) -> bool {
-    use sys::{ECONNRESET, EHOSTUNREACH, ENETDOWN, ENETUNREACH, EPIPE, ETIMEDOUT};
-    [EPIPE, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENETDOWN].contains(&number)
-}
-
 /// What has arrived and was not consumed.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
@@ -57,7 +50,7 @@ impl Inbox {
             Ok(_) => Ok(Filled::Some),
             Err(error) => match error.raw_os_error() {
                 Some(sys::EAGAIN) if dont_wait => Ok(Filled::Nothing),
-                Some(number) if is_lost(number) => Ok(Filled::Lost),
+                Some(number) if socket::is_lost(number) => Ok(Filled::Lost),
                 _ => Err(Error::os("recvmsg")(error)),
             },
         }
@@ -178,7 +171,7 @@ impl Outbox {
                 Ok(len) => self.sent += len,
                 Err(error) => match error.raw_os_error() {
                     Some(sys::EAGAIN) if !wait => return Ok(false),
-                    Some(number) if is_lost(number) => return Err(Error::Disconnected),
+                    Some(number) if socket::is_lost(number) => return Err(Error::Disconnected),
                     _ => return Err(Error::os("sendmsg")(error)),
                 },
             }
@@ -200,6 +193,7 @@ impl Outbox {
 
     /// How far the next call may go, and how many descriptors go with it. Those beyond what one call
     /// carries go with a byte each of their frame.
+    #[inline]
     fn next_part(&self) -> (usize, usize) {
         match self.marks.front() {
             Some(&(start, count)) if start <= self.sent => {

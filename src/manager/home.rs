@@ -49,9 +49,14 @@ impl Ledger {
         self.any.store(true, Ordering::Release); // pairs with `take`
     }
 
+    /// Whether there is no note.
+    #[inline]
+    pub(super) fn is_clear(&self) -> bool {
+        !self.any.load(Ordering::Relaxed)
+    }
+
     pub(super) fn take(&self) -> Vec<Note> {
-        // Mostly there is none, and to look costs less than to write.
-        if !self.any.load(Ordering::Relaxed) || !self.any.swap(false, Ordering::Acquire) {
+        if !self.any.swap(false, Ordering::Acquire) {
             return Vec::new();
         }
         std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))

@@ -34,11 +34,17 @@ impl Outside {
         self.deliver(Answer { ticket, payload, lent: false });
     }
 
-    /// As [`answer`](Self::answer), with something that stays the object's: it is settled later, if this is
-    /// true. Otherwise it cannot be encoded, and the call was answered so.
-    pub(super) fn lend<R: Encode>(&self, ticket: Ticket, value: &R) -> bool {
+    /// As [`answer`](Self::answer), with something that stays the object's, an error too: it is settled
+    /// later, if this is true. Otherwise it cannot be encoded, and the call was answered so.
+    pub(super) fn lend<R: Encode>(&self, ticket: Ticket, outcome: Result<R, &Error>) -> bool {
         let mut payload = Payload::default();
-        let pushed = protocol::push_value(&mut payload, value);
+        let pushed = match outcome {
+            Ok(value) => protocol::push_value(&mut payload, &value),
+            Err(error) => {
+                protocol::push_error(&mut payload, error);
+                Ok(())
+            }
+        };
         if let Err(error) = &pushed {
             protocol::push_error(&mut payload, error);
         }

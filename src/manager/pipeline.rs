@@ -84,7 +84,7 @@ type Reply = Result<(bool, Payload)>;
 
 struct State {
     /// None inside the server itself, where a call is made at once.
-    line: Option<(Arc<Client>, Link)>,
+    line: Option<(Arc<Client>, Box<Link>)>,
     replies: Vec<Option<Reply>>,
     /// The calls sent or to be sent whose replies have not come, in order.
     due: Vec<usize>,

@@ -53,9 +53,8 @@ pub(super) enum Kind {
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         use Kind::*;
-        [Call, Create, Get, Take, Drop, Lend, Count, Debug, Sync, Apply]
-            .into_iter()
-            .find(|&kind| kind as u8 == byte)
+        const ALL: [Kind; 10] = [Call, Create, Get, Take, Drop, Lend, Count, Debug, Sync, Apply];
+        ALL.get(usize::from(byte).wrapping_sub(1)).copied()
     }
 }
 
@@ -90,25 +89,28 @@ impl Request {
             no_reply: head[1] & NO_REPLY != 0,
             caught_up: head[1] & CAUGHT_UP != 0,
             fds: u16::from_le_bytes([head[2], head[3]]),
-            object: number(&head[8..16]),
-            method: number(&head[16..24]),
+            object: number(head, 8),
+            method: number(head, 16),
         };
         Ok((request, arguments))
     }
 
-    fn write(self, place: &mut [u8]) {
-        place[0] = self.kind as u8;
+    /// The fixed part, without descriptors.
+    fn head(self) -> [u8; REQUEST] {
+        let mut head = [0; REQUEST];
         let flag = |is_set, flag| if is_set { flag } else { 0 };
-        place[1] = flag(self.no_reply, NO_REPLY) | flag(self.caught_up, CAUGHT_UP);
-        place[2..4].copy_from_slice(&self.fds.to_le_bytes());
-        place[4..8].fill(0);
-        place[8..16].copy_from_slice(&self.object.to_le_bytes());
-        place[16..24].copy_from_slice(&self.method.to_le_bytes());
+        head[0] = self.kind as u8;
+        head[1] = flag(self.no_reply, NO_REPLY) | flag(self.caught_up, CAUGHT_UP);
+        head[8..16].copy_from_slice(&self.object.to_le_bytes());
+        head[16..24].copy_from_slice(&self.method.to_le_bytes());
+        head
     }
 }
 
-fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+fn number(head: &[u8; REQUEST], at: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&head[at..at + 8]);
+    u64::from_le_bytes(bytes)
 }
 
 /// Appends a request; if its arguments cannot be encoded, `out` is what it was.
@@ -117,7 +119,7 @@ pub(super) fn push_request<A: Encode + ?Sized>(
     request: Request,
     arguments: &A,
 ) -> Result<()> {
-    push(out, REQUEST, arguments, &|head, fds| Request { fds, ..request }.write(head))
+    push(out, &request.head(), arguments)
 }
 
 /// Whether a reply is a value or an error.
@@ -126,21 +128,21 @@ const ERROR: u8 = 1;
 
 /// Appends a reply that is a value; if it cannot be encoded, `out` is what it was.
 pub(super) fn push_value<R: Encode + ?Sized>(out: &mut Payload, value: &R) -> Result<()> {
-    push(out, REPLY, value, &|head, fds| write_reply(head, VALUE, fds))
+    push(out, &reply_head(VALUE), value)
 }
 
 /// Appends a reply that is an error.
 pub(super) fn push_error(out: &mut Payload, error: &Error) {
-    if push(out, REPLY, error, &|head, fds| write_reply(head, ERROR, fds)).is_err() {
+    if push(out, &reply_head(ERROR), error).is_err() {
         let text = Error::Remote { message: "an error that cannot be encoded".into() };
-        let _ = push(out, REPLY, &text, &|head, fds| write_reply(head, ERROR, fds));
+        let _ = push(out, &reply_head(ERROR), &text);
     }
 }
 
-fn write_reply(head: &mut [u8], status: u8, fds: u16) {
-    head.fill(0);
+fn reply_head(status: u8) -> [u8; REPLY] {
+    let mut head = [0; REPLY];
     head[0] = status;
-    head[2..4].copy_from_slice(&fds.to_le_bytes());
+    head
 }
 
 /// Reads the fixed part of a reply: whether it is a value, its descriptors, and the rest.
@@ -162,36 +164,31 @@ pub(super) fn decode_rest<R: Decode>(is_value: bool, decoder: &mut Decoder<'_>) 
     if is_value { R::decode(decoder) } else { Err(<Error as Decode>::decode(decoder)?) }
 }
 
-/// Appends a frame: its length, a head of `head` bytes, which `write` fills in, and a value.
-fn push<T: Encode + ?Sized>(
-    out: &mut Payload,
-    head: usize,
-    value: &T,
-    write: &dyn Fn(&mut [u8], u16),
-) -> Result<()> {
+/// Where in a frame the number of its descriptors is, whoever has sent it.
+const FDS: usize = LENGTH + 2;
+
+/// Appends a frame: its length, a head, which lacks the number of descriptors, and a value.
+fn push<T: Encode + ?Sized>(out: &mut Payload, head: &[u8], value: &T) -> Result<()> {
     let (start, fds) = (out.bytes.len(), out.fds.len());
-    out.bytes.resize(start + LENGTH + head, 0);
-    let pushed = out.push(value).and_then(|()| complete(out, start, fds, head, write));
+    out.bytes.extend_from_slice(&[0; LENGTH]);
+    out.bytes.extend_from_slice(head);
+    let pushed = out.push(value).and_then(|()| complete(out, start, fds));
     if pushed.is_err() {
         out.cut(start, fds);
     }
     pushed
 }
 
-/// Fills in the length and the head of the frame that begins at `start`, with the descriptors from `fds` on.
-fn complete(
-    out: &mut Payload,
-    start: usize,
-    fds: usize,
-    head: usize,
-    write: &dyn Fn(&mut [u8], u16),
-) -> Result<()> {
-    let len = i32::try_from(out.bytes.len() - start - LENGTH)
-        .map_err(|_| Error::MessageTooLong { len: out.bytes.len() as u64, max: i32::MAX as u64 })?;
+/// Fills in the length of the frame that begins at `start`, and the number of its descriptors, those from
+/// `fds` on.
+fn complete(out: &mut Payload, start: usize, fds: usize) -> Result<()> {
+    let frame = &mut out.bytes[start..];
+    let len = i32::try_from(frame.len() - LENGTH)
+        .map_err(|_| Error::MessageTooLong { len: frame.len() as u64, max: i32::MAX as u64 })?;
     let fds = u16::try_from(out.fds.len() - fds)
         .map_err(|_| Error::encode("more than 65,535 descriptors"))?;
-    out.bytes[start..start + LENGTH].copy_from_slice(&len.to_be_bytes());
-    write(&mut out.bytes[start + LENGTH..start + LENGTH + head], fds);
+    frame[..LENGTH].copy_from_slice(&len.to_be_bytes());
+    frame[FDS..FDS + 2].copy_from_slice(&fds.to_le_bytes());
     Ok(())
 }
 

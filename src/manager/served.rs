@@ -140,6 +140,14 @@ impl Call<'_> {
         Ok(ticket)
     }
 
+    /// As [`lend`](Self::lend), of an error: if it does not arrive, it is for another.
+    pub(super) fn lend_error(&mut self, error: &Error) -> Ticket {
+        protocol::push_error(self.reply, error);
+        let ticket = self.waits.number();
+        self.outcome = Outcome::Lent(ticket);
+        ticket
+    }
+
     /// The client's session.
     pub(in crate::manager) fn session(&self) -> u64 {
         self.session
@@ -196,7 +204,9 @@ pub struct Waits {
 
 impl Waits {
     pub(super) fn new(limit: usize, outside: Option<Arc<Outside>>) -> Waits {
-        Waits { next: 1, parked: 0, limit, answers: Vec::new(), outside, hold: false }
+        // Those of calls from inside must not be taken for tickets of clients.
+        let next = if outside.is_some() { 1 } else { 1 << 63 };
+        Waits { next, parked: 0, limit, answers: Vec::new(), outside, hold: false }
     }
 
     fn admit(&mut self, session: u64) -> Result<Ticket> {

@@ -69,7 +69,8 @@ pub(super) struct Server {
     /// When it rings.
     rings_at: Option<Instant>,
     next_key: u64,
-    pub(super) channels: ById<Box<Channel>>,
+    /// The one that is attended to is not in its place.
+    pub(super) channels: ById<Option<Box<Channel>>>,
     /// Those who have not proved that they hold the key, the oldest first.
     waiting: VecDeque<u64>,
     pub(super) strangers: ById<Stranger>,
@@ -229,7 +230,7 @@ impl Server {
                         // A Python program sends its request when its last word was acknowledged.
                         let _ = socket::acknowledge_now(socket.as_fd());
                     }
-                    self.channels.insert(key, Box::new(Channel::new(key, socket)));
+                    self.channels.insert(key, Some(Box::new(Channel::new(key, socket))));
                 }
             }
             Err(_) => self.is_known_now(key),
@@ -243,23 +244,33 @@ impl Server {
 
     /// Does what is to be done for a channel, and for those whose calls this has answered.
     fn attend(&mut self, key: u64, read: bool) {
-        if let Some(stranger) = self.strangers.remove(&key) {
-            return self.meet(key, stranger);
+        if !self.attend_one(key, read) {
+            if let Some(stranger) = self.strangers.remove(&key) {
+                self.meet(key, stranger);
+            }
         }
-        self.attend_one(key, read);
         self.wake();
     }
 
-    fn attend_one(&mut self, key: u64, read: bool) {
-        let Some(mut channel) = self.channels.remove(&key) else { return };
+    /// False if there is no such channel.
+    fn attend_one(&mut self, key: u64, read: bool) -> bool {
+        let Some(mut channel) = self.channels.get_mut(&key).and_then(Option::take) else {
+            return false;
+        };
         match self.advance(&mut channel, read) {
             Ok(true) => {
                 self.watch(&mut channel);
-                self.channels.insert(key, channel);
+                if let Some(place) = self.channels.get_mut(&key) {
+                    *place = Some(channel);
+                }
             }
-            Ok(false) | Err(_) => self.bury(*channel),
+            Ok(false) | Err(_) => {
+                self.channels.remove(&key);
+                self.bury(*channel);
+            }
         }
         self.settle();
+        true
     }
 
     /// Sends, reads, serves and sends; false if the channel is at its end.
@@ -336,7 +347,7 @@ impl Server {
     fn close(&mut self, key: u64) {
         drop(self.strangers.remove(&key));
         self.is_known_now(key);
-        if let Some(channel) = self.channels.remove(&key) {
+        if let Some(channel) = self.channels.remove(&key).flatten() {
             self.bury(*channel);
         }
         self.settle();
@@ -436,7 +447,8 @@ impl Server {
             match timer {
                 Timer::Ticket(ticket) => self.time_out(ticket),
                 Timer::Stranger(key) => {
-                    let greeted = self.channels.get(&key).is_none_or(|c| c.session.is_some());
+                    let channel = self.channels.get(&key).and_then(Option::as_ref);
+                    let greeted = channel.is_none_or(|channel| channel.session.is_some());
                     if self.strangers.contains_key(&key) || !greeted {
                         self.close(key);
                     }

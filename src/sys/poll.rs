@@ -3,6 +3,7 @@
 use super::time::{Deadline, timespec};
 use super::{errno_result, retry};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Readable, or at the end of the stream.
@@ -127,7 +128,7 @@ impl Epoll {
     /// Waits until something is ready or the deadline passes, and gives the keys of what is.
     pub(crate) fn wait(&self, deadline: Deadline, ready: &mut Vec<u64>) -> io::Result<()> {
         const MOST: usize = 64;
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; MOST];
+        let mut events = [const { MaybeUninit::<libc::epoll_event>::uninit() }; MOST];
         let count = retry(|| {
             // The call counts in milliseconds: round up, so that it never returns early.
             let left = deadline.remaining().map_or(-1, |left| {
@@ -135,11 +136,14 @@ impl Epoll {
             });
             // SAFETY: `events` is writable for `MOST` events.
             errno_result(unsafe {
-                libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), MOST as i32, left)
+                libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr().cast(), MOST as i32, left)
             })
         })?;
         ready.clear();
-        ready.extend(events[..count as usize].iter().map(|event| event.u64));
+        ready.extend(events[..count as usize].iter().map(|event| {
+            // SAFETY: the call has filled in the first `count` of them.
+            unsafe { event.assume_init() }.u64
+        }));
         Ok(())
     }
 }

@@ -271,6 +271,13 @@ fn take_fds(message: &libc::msghdr, fds: &mut Vec<OwnedFd>) {
     }
 }
 
+/// Whether an error of a stream socket means that the other side is gone, or its network: of a silent peer
+/// the kernel tells ETIMEDOUT, or what the network has answered meanwhile.
+pub(crate) fn is_lost(number: i32) -> bool {
+    use super::{ECONNRESET, EHOSTUNREACH, ENETDOWN, ENETUNREACH, EPIPE, ETIMEDOUT};
+    [EPIPE, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENETDOWN].contains(&number)
+}
+
 /// `shutdown(SHUT_WR)`: the peer reads the end of the stream after what was sent.
 pub(crate) fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: `socket` is open for the borrow's life; the call takes a number.

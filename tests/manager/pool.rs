@@ -185,3 +185,57 @@ fn a_result_that_a_killed_client_waited_for_goes_to_another() {
     assert_eq!(results.next_result().unwrap(), Some(true));
     assert_eq!(results.next_result().unwrap(), None);
 }
+
+/// Leaves a pool that is made afterwards little memory for what is in line: half of what a file may have.
+#[allow(unsafe_code)]
+fn allow_small_files() {
+    let limit = libc::rlimit { rlim_cur: 512 << 10, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is readable for one limit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+}
+
+#[test]
+fn a_pool_whose_memory_is_full_holds_nobody_up() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::builder().initializer(allow_small_files, ()).start().unwrap();
+    let (pool, event) = (manager.pool(1).unwrap(), manager.event().unwrap());
+    let first = pool.apply_async(|event: EventProxy| event.wait().unwrap(), (event.clone(),));
+    let blocks = || (0..200).map(|_| vec![7u8; 8 << 10]);
+    let lengths = pool.map_async(|block: Vec<u8>| block.len(), blocks()).unwrap();
+    let one_by_one = pool.imap(|block: Vec<u8>| block.len(), blocks()).unwrap();
+    let asked = std::thread::spawn(move || one_by_one.iter().collect::<Result<Vec<_>, _>>());
+    // Neither has room for all of it before this is served.
+    assert!(!lengths.ready().unwrap());
+    event.set().unwrap();
+    assert!(first.unwrap().get().unwrap());
+    assert_eq!(lengths.get().unwrap(), [8 << 10; 200]);
+    assert_eq!(asked.join().unwrap().unwrap(), [8 << 10; 200]);
+    let last = pool.map_async(|block: Vec<u8>| block.len(), blocks()).unwrap();
+    pool.close().unwrap();
+    assert!(matches!(pool.apply_async(square, (1,)), Err(Error::PoolClosed)));
+    assert_eq!(last.get().unwrap().len(), 200);
+    pool.join().unwrap();
+}
+
+#[test]
+fn an_error_that_a_killed_client_waited_for_goes_to_another() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let (pool, event) = (manager.pool(1).unwrap(), manager.event().unwrap());
+    let fail = |event: EventProxy| assert!(!event.wait().unwrap(), "as it should");
+    let results = pool.imap(fail, [event.clone()]).unwrap();
+    let child = Process::new(|results: ResultsProxy<()>| results.next_result(), (results.clone(),));
+    let child = child.start().unwrap();
+    while !manager.debug_info().unwrap().contains("parked=2") {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    while !manager.debug_info().unwrap().contains("parked=1") {
+        std::thread::yield_now();
+    }
+    event.set().unwrap();
+    let failed = results.next_result();
+    assert!(matches!(&failed, Err(Error::Panicked { message, .. }) if message == "as it should"));
+    assert_eq!(results.next_result().unwrap(), None);
+}

@@ -1,21 +1,59 @@
 //! Pools.
 
-use super::pool_results::{AsyncResult, AsyncResultProxy, Results, ResultsProxy};
+use super::pool_results::{AsyncResult, AsyncResultProxy, Results, ResultsProxy, in_thread};
 use crate::codec::Payload;
 use crate::manager::{Call, Managed, Manager, Ticket, Waiting, Waits};
 use crate::process::target::{CallOnce, EntryPoint, Location, Target};
 use crate::{Decode, Decoder, Encode, Error, Result};
+use std::collections::VecDeque;
+use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A pool as it is in a manager's server, whose process its workers are children of; a [`PoolProxy`]
 /// stands for it elsewhere.
 ///
-/// What a pool does is waited for by a thread for each call, so that the server goes on.
+/// What a pool does is waited for by a thread for each call, and tasks are handed in by another, so that
+/// the server goes on.
 #[derive(Debug)]
 pub struct Pool {
     /// None when it is being dropped.
     pool: Option<Arc<crate::Pool>>,
+    line: Arc<Mutex<Line>>,
+    is_closed: bool,
+}
+
+/// What is to be done with the pool, in order, by a thread that lives as long as there is anything: where
+/// the pool's memory is full, it is that thread that waits for room.
+#[derive(Default)]
+struct Line {
+    orders: VecDeque<Order>,
+    is_served: bool,
+}
+
+type Order = Box<dyn FnOnce(&crate::Pool) + Send>;
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("orders", &self.orders.len()).finish_non_exhaustive()
+    }
+}
+
+fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does what is in line until nothing is.
+fn serve(line: &Mutex<Line>, pool: &crate::Pool) {
+    loop {
+        let mut next = lock(line);
+        let Some(order) = next.orders.pop_front() else {
+            next.is_served = false;
+            return;
+        };
+        drop(next);
+        order(pool);
+    }
 }
 
 crate::message! {
@@ -66,7 +104,23 @@ impl Parcel {
 
 impl Pool {
     fn new(processes: usize) -> Result<Pool> {
-        Ok(Pool { pool: Some(Arc::new(crate::Pool::new(processes)?)) })
+        let pool = Some(Arc::new(crate::Pool::new(processes)?));
+        Ok(Pool { pool, line: Arc::default(), is_closed: false })
+    }
+
+    /// Has something done with the pool, after all that was ordered before.
+    fn order(&self, order: impl FnOnce(&crate::Pool) + Send + 'static) -> Result<()> {
+        let pool = Arc::clone(self.pool.as_ref().ok_or(Error::Closed)?);
+        let mut line = lock(&self.line);
+        line.orders.push_back(Box::new(order));
+        if line.is_served {
+            return Ok(());
+        }
+        let orders = Arc::clone(&self.line);
+        // It looks for its first order when this lets go of the line.
+        in_thread(move || serve(&orders, &pool)).inspect_err(|_| drop(line.orders.pop_back()))?;
+        line.is_served = true;
+        Ok(())
     }
 
     /// Has another thread answer the call, with what `work` gives.
@@ -77,13 +131,11 @@ impl Pool {
     ) -> Result<()> {
         let pool = self.pool.clone().ok_or(Error::Closed)?;
         let (ticket, outside) = call.park_outside()?;
-        let thread = std::thread::Builder::new().name("manager's pool".into());
-        let spawned = thread.spawn(move || {
+        in_thread(move || {
             let outcome = work(&pool);
             drop(pool);
             outside.answer(ticket, outcome.as_ref());
-        });
-        spawned.map(drop).map_err(Error::os("pthread_create"))
+        })
     }
 
     fn run_all(&mut self, call: &mut Call<'_>, errands: Vec<Errand>) -> Result<()> {
@@ -102,8 +154,13 @@ impl Pool {
     where
         T: Encode + Decode + Send + 'static,
     {
-        let pool = self.pool.as_ref().ok_or(Error::Closed)?;
-        add(AsyncResult::new(pool.map_async(Errand::run, errands)?, open))
+        if self.is_closed {
+            return Err(Error::PoolClosed);
+        }
+        let result = AsyncResult::new(open);
+        let outcome = result.outcome();
+        self.order(move |pool| outcome.hand_in(pool.map_async(Errand::run, errands)))?;
+        add(result)
     }
 
     fn begin_one<R>(&mut self, errand: Errand) -> Result<AsyncResultProxy<R>>
@@ -132,13 +189,18 @@ impl Pool {
         }))
     }
 
-    fn close(&mut self) {
-        if let Some(pool) = &self.pool {
+    /// What was handed in before is in line before it.
+    fn close(&mut self, call: &mut Call<'_>) -> Result<()> {
+        self.is_closed = true;
+        let (ticket, outside) = call.park_outside()?;
+        self.order(move |pool| {
             pool.close();
-        }
+            outside.answer(ticket, Ok(&()));
+        })
     }
 
     fn terminate(&mut self, call: &mut Call<'_>) -> Result<()> {
+        self.is_closed = true;
         self.answer_later(call, |pool| {
             pool.terminate();
             Ok(())
@@ -205,7 +267,7 @@ crate::managed! {
         #[doc(hidden)]
         fn run_all(&mut self, errands: Vec<Errand>) waits -> Vec<Parcel>;
         /// Takes no more tasks.
-        fn close(&mut self);
+        fn close(&mut self) waits;
         /// Ends the workers, whatever they do.
         fn terminate(&mut self) waits;
         /// Waits until the workers of a closed or terminated pool have ended.

@@ -8,11 +8,11 @@ use crate::sys::time::Deadline;
 use crate::{Decode, Encode, Error, Result};
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// Has a thread of the server answer a call.
-fn in_thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
+/// Has a thread of the server do what may take its time.
+pub(super) fn in_thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
     let thread = std::thread::Builder::new().name("manager's pool".into());
     thread.spawn(work).map(drop).map_err(Error::os("pthread_create"))
 }
@@ -21,37 +21,85 @@ fn in_thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
 /// [`AsyncResultProxy`] stands for it elsewhere.
 pub struct AsyncResult<T>(Arc<Outcome<T>>);
 
-struct Outcome<T> {
-    parcels: crate::AsyncResult<Vec<Result<Parcel>>>,
+pub(super) struct Outcome<T> {
+    /// What the tasks give, once they were handed in; or why they were not.
+    parcels: OnceLock<Result<Parcels>>,
+    turn: Mutex<()>,
+    /// Rung when the tasks were handed in.
+    handed_in: Condvar,
     open: fn(Vec<Parcel>) -> Result<T>,
     /// Once somebody has asked for it.
     opened: Mutex<Option<Result<T>>>,
 }
 
+type Parcels = crate::AsyncResult<Vec<Result<Parcel>>>;
+
 impl<T> Outcome<T> {
+    /// The tasks were handed in, or the pool has refused them.
+    pub(super) fn hand_in(&self, parcels: Result<Parcels>) {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.parcels.set(parcels);
+        drop(turn);
+        self.handed_in.notify_all();
+    }
+
+    fn is_ready(&self) -> bool {
+        match self.parcels.get() {
+            None => false,
+            Some(Ok(parcels)) => parcels.ready(),
+            Some(Err(_)) => true,
+        }
+    }
+
     /// Shows the result, which is there, to `look`.
     fn visit<R>(&self, look: impl FnOnce(&Result<T>) -> R) -> R {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         look(opened.get_or_insert_with(|| {
-            let parcels: Result<Vec<Parcel>> = self.parcels.get()?.into_iter().collect();
+            let parcels: Result<Vec<Parcel>> = match self.parcels.get() {
+                Some(Ok(parcels)) => parcels.get()?.into_iter().collect(),
+                Some(Err(error)) => Err(error.again()),
+                None => Err(Error::TimeoutError),
+            };
             (self.open)(parcels?)
         }))
     }
 
-    fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
-        match timeout {
-            Some(timeout) => self.parcels.wait_timeout(timeout),
-            None => self.parcels.wait().map(|()| true),
+    fn wait(&self, deadline: Deadline) -> Result<bool> {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let parcels = loop {
+            if let Some(parcels) = self.parcels.get() {
+                break parcels;
+            }
+            let left = deadline.remaining().unwrap_or(Duration::MAX);
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let waited = self.handed_in.wait_timeout(turn, left);
+            turn = waited.unwrap_or_else(PoisonError::into_inner).0;
+        };
+        drop(turn);
+        match (parcels, deadline.remaining()) {
+            (Err(_), _) => Ok(true),
+            (Ok(parcels), Some(left)) => parcels.wait_timeout(left),
+            (Ok(parcels), None) => parcels.wait().map(|()| true),
         }
     }
 }
 
 impl<T: Encode + Decode + Send + 'static> AsyncResult<T> {
-    pub(super) fn new(
-        parcels: crate::AsyncResult<Vec<Result<Parcel>>>,
-        open: fn(Vec<Parcel>) -> Result<T>,
-    ) -> AsyncResult<T> {
-        AsyncResult(Arc::new(Outcome { parcels, open, opened: Mutex::default() }))
+    /// The result of tasks that are yet to be handed in.
+    pub(super) fn new(open: fn(Vec<Parcel>) -> Result<T>) -> AsyncResult<T> {
+        AsyncResult(Arc::new(Outcome {
+            parcels: OnceLock::new(),
+            turn: Mutex::default(),
+            handed_in: Condvar::new(),
+            open,
+            opened: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn outcome(&self) -> Arc<Outcome<T>> {
+        Arc::clone(&self.0)
     }
 
     fn get_within(&mut self, call: &mut Call<'_>, timeout: Option<Duration>) -> Result<()> {
@@ -68,8 +116,9 @@ impl<T: Encode + Decode + Send + 'static> AsyncResult<T> {
             return Err(Error::TimeoutError);
         }
         let (ticket, outside) = call.park_outside()?;
+        let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
         let outcome = Arc::clone(&self.0);
-        in_thread(move || match outcome.wait(timeout) {
+        in_thread(move || match outcome.wait(deadline) {
             Ok(true) => outcome.visit(|result| outside.answer(ticket, result.as_ref())),
             Ok(false) => outside.answer(ticket, Err::<&T, _>(&Error::TimeoutError)),
             Err(error) => outside.answer(ticket, Err::<&T, _>(&error)),
@@ -81,12 +130,13 @@ impl<T: Encode + Decode + Send + 'static> AsyncResult<T> {
             return call.answer(&self.ready());
         }
         let (ticket, outside) = call.park_outside()?;
+        let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
         let outcome = Arc::clone(&self.0);
-        in_thread(move || outside.answer(ticket, outcome.wait(timeout).as_ref()))
+        in_thread(move || outside.answer(ticket, outcome.wait(deadline).as_ref()))
     }
 
     fn ready(&self) -> bool {
-        self.0.parcels.ready()
+        self.0.is_ready()
     }
 
     fn successful(&self) -> Result<bool> {
@@ -101,7 +151,7 @@ impl<T> Waiting for AsyncResult<T> {
 
 impl<T> fmt::Debug for AsyncResult<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.parcels.fmt(f)
+        f.debug_struct("AsyncResult").field("ready", &self.0.is_ready()).finish()
     }
 }
 
@@ -195,15 +245,22 @@ struct State<T> {
     /// Where results come from; a thread that waits for one has it.
     source: Option<Source>,
     /// Those that were drawn and that nobody got, which come first.
-    back: VecDeque<T>,
+    back: VecDeque<Result<T>>,
     /// Those on their way to clients.
-    lent: Vec<(Ticket, T)>,
+    lent: Vec<(Ticket, Result<T>)>,
     /// The calls that threads are about to answer.
     waiting: HashSet<Ticket>,
 }
 
 /// What was drawn: a result or a task's error, or nothing as all were.
 type Drawn<T> = Option<Result<T>>;
+
+/// Draws what is there already, for those who ask next.
+fn draw_ready<T: Decode>(source: &mut Source) -> Vec<Result<T>> {
+    const MOST: usize = 64;
+    let ready = std::iter::from_fn(|| opened(source.try_next()));
+    ready.take_while(|result| !matches!(result, Err(Error::TimeoutError))).take(MOST).collect()
+}
 
 fn opened<T: Decode>(drawn: Option<Result<Result<Parcel>>>) -> Drawn<T> {
     drawn.map(|result| result.and_then(|parcel| parcel).and_then(Parcel::open))
@@ -223,31 +280,20 @@ impl<T: Encode + Decode + Send + 'static> Results<T> {
     /// Answers the next result, `None` when there are no more.
     fn next_within(&mut self, call: &mut Call<'_>, timeout: Option<Duration>) -> Result<()> {
         let mut state = self.0.lock();
-        let drawn = match state.back.pop_front() {
-            Some(result) => Some(Ok(result)),
-            None => match state.source.as_mut().map(Source::try_next) {
-                None | Some(Some(Err(Error::TimeoutError))) => {
-                    drop(state);
-                    return self.wait_for_next(call, timeout);
-                }
-                Some(drawn) => opened(drawn),
-            },
+        // To draw one may mean to hand tasks in, which may have to wait for room: not in this thread.
+        let Some(result) = state.back.pop_front() else {
+            drop(state);
+            return self.wait_for_next(call, timeout);
         };
-        match drawn.transpose()? {
-            None => call.answer(&None::<T>),
-            Some(result) => {
-                let result = Some(result);
-                let ticket = call.lend(&result)?;
-                state.lent.extend(result.map(|result| (ticket, result)));
-                Ok(())
-            }
-        }
+        let ticket = match &result {
+            Ok(value) => call.lend(&Some(value))?,
+            Err(error) => call.lend_error(error),
+        };
+        state.lent.push((ticket, result));
+        Ok(())
     }
 
     fn wait_for_next(&mut self, call: &mut Call<'_>, timeout: Option<Duration>) -> Result<()> {
-        if timeout == Some(Duration::ZERO) {
-            return Err(Error::TimeoutError);
-        }
         let (ticket, outside) = call.park_outside()?;
         let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
         self.0.lock().waiting.insert(ticket);
@@ -276,55 +322,57 @@ impl<T> Shared<T> {
 impl<T: Encode + Decode + Send + 'static> Shared<T> {
     /// In a thread: waits for the next result and answers with it.
     fn answer(&self, ticket: Ticket, deadline: Deadline, outside: &Outside) {
-        let drawn = self.draw(ticket, deadline);
-        let mut state = self.lock();
+        let (drawn, mut state) = self.draw(ticket, deadline);
         let is_wanted = state.waiting.remove(&ticket);
         match drawn {
-            Some(Ok(result)) if is_wanted => {
-                let result = Some(result);
-                if outside.lend(ticket, &result) {
-                    state.lent.extend(result.map(|result| (ticket, result)));
+            None => outside.answer(ticket, Ok(&None::<T>)),
+            // It is still to come.
+            Some(Err(error @ Error::TimeoutError)) => {
+                outside.answer(ticket, Err::<&Option<T>, _>(&error));
+            }
+            Some(result) if is_wanted => {
+                if outside.lend(ticket, result.as_ref().map(Some)) {
+                    state.lent.push((ticket, result));
                 }
             }
             // Its client is gone meanwhile.
-            Some(Ok(result)) => {
-                state.back.push_back(result);
+            Some(result) => {
+                state.back.push_front(result);
                 self.changed.notify_one();
             }
-            Some(Err(error)) => outside.answer(ticket, Err::<&Option<T>, _>(&error)),
-            None => outside.answer(ticket, Ok(&None::<T>)),
         }
     }
 
-    /// One thread at a time waits for the pool, the others for that one.
-    fn draw(&self, ticket: Ticket, deadline: Deadline) -> Drawn<T> {
+    /// One thread at a time waits for the pool, the others for that one. The state stays locked: nobody
+    /// sees it while a result is neither back nor lent.
+    fn draw(&self, ticket: Ticket, deadline: Deadline) -> (Drawn<T>, MutexGuard<'_, State<T>>) {
         let mut state = self.lock();
         loop {
             if !state.waiting.contains(&ticket) {
-                return None;
+                return (None, state);
             }
             if let Some(result) = state.back.pop_front() {
-                return Some(Ok(result));
+                return (Some(result), state);
             }
             if let Some(mut source) = state.source.take() {
                 drop(state);
-                let drawn = match deadline.remaining() {
+                let drawn = opened(match deadline.remaining() {
                     Some(left) => source.next_timeout(left),
                     None => source.next(),
-                };
-                self.lock().source = Some(source);
-                self.changed.notify_one();
-                return opened(drawn);
+                });
+                let ready = draw_ready(&mut source);
+                state = self.lock();
+                state.back.extend(ready);
+                state.source = Some(source);
+                self.changed.notify_all();
+                return (drawn, state);
             }
             let left = deadline.remaining();
             if left == Some(Duration::ZERO) {
-                return Some(Err(Error::TimeoutError));
+                return (Some(Err(Error::TimeoutError)), state);
             }
-            let left = left.unwrap_or(Duration::MAX);
-            state = match self.changed.wait_timeout(state, left) {
-                Ok((state, _)) => state,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+            let waited = self.changed.wait_timeout(state, left.unwrap_or(Duration::MAX));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
