@@ -123,11 +123,13 @@ impl Crew {
             plan.work_at(&self.pages[page][slot]);
         };
         let (children, mut outcome) = fork_all(processes, &work_there);
-        let mut places = places.into_iter();
-        for (child, place) in children.into_iter().zip(&mut places) {
-            outcome = outcome.and(self.watch(place, child, epoll));
+        let mut places: Vec<_> = places.into_iter().map(Some).collect();
+        for (at, child) in children {
+            if let Some(place) = places[at].take() {
+                outcome = outcome.and(self.watch(place, child, epoll));
+            }
         }
-        self.free.extend(places);
+        self.free.extend(places.into_iter().flatten());
         outcome
     }
 

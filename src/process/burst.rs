@@ -30,14 +30,12 @@ struct Unborn {
     theirs: RawFd,
 }
 
-/// The children, as far as there are, and why it is not all of them.
-pub(crate) type Forked<T = Child<()>> = (Vec<T>, Result<()>);
+/// The children, as far as there are, each with its place among them, and why it is not all of them.
+pub(crate) type Forked<T = Child<()>> = (Vec<(usize, T)>, Result<()>);
 
 /// Forks one child for each of these processes, [`BURST`] at most: daemons that `active_children` does not
 /// show. What each calls is `f`, with its place among them and with what `f` captures as it is in the
 /// parent's memory, and not its own function. Their streams are their parent's but for stdin, whatever was asked for.
-///
-/// Gives those that there are, the first ones, and why it is not all of them.
 pub(super) fn fork_all(processes: Vec<Process<()>>, f: &dyn Fn(usize)) -> Forked {
     family::reap_ended();
     let blocked = Blocked::all();
@@ -50,9 +48,9 @@ pub(super) fn fork_all(processes: Vec<Process<()>>, f: &dyn Fn(usize)) -> Forked
         Err(error) => return (Vec::new(), Err(error)),
     };
     let mut children = Vec::with_capacity(born.len());
-    for (born, role) in born {
+    for (at, (born, role)) in born {
         match Starting::born(born, role).arrive() {
-            Ok(child) => children.push(child),
+            Ok(child) => children.push((at, child)),
             Err(error) => outcome = Err(error),
         }
     }
@@ -85,9 +83,9 @@ fn fork_each(mut unborn: Vec<Unborn>, f: &dyn Fn(usize)) -> Result<Forked<(Born,
     }
     drop(stdin);
     let mut born = Vec::with_capacity(forked);
-    for (unborn, pid) in unborn.into_iter().zip(pids).take(forked) {
+    for (at, (unborn, pid)) in unborn.into_iter().zip(pids).take(forked).enumerate() {
         match unborn.be_born(pid) {
-            Ok(child) => born.push(child),
+            Ok(child) => born.push((at, child)),
             Err(error) => outcome = Err(error),
         }
     }
