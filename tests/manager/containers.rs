@@ -261,3 +261,27 @@ fn an_item_may_be_a_handle_with_descriptors() {
     dict.get(&1).unwrap().unwrap().put(&5).unwrap();
     assert_eq!(queue.get().unwrap(), 5);
 }
+
+#[test]
+fn a_proxy_is_shown_as_its_object_and_debugged_as_a_proxy() {
+    let _watchdog = watchdog(PATIENCE);
+    let manager = Manager::start().unwrap();
+    let list = manager.list([1, 2]).unwrap();
+    let dict = manager.dict::<String, i64>().unwrap();
+    dict.insert("a".into(), 1).unwrap();
+    let (queue, lock) = (manager.queue::<u8>(3).unwrap(), manager.lock().unwrap());
+    assert_eq!((list.to_string(), dict.to_string()), ("[1, 2]".into(), "{'a': 1}".into()));
+    let told = [
+        ("ListProxy", format!("{list:?}")),
+        ("DictProxy", format!("{dict:?}")),
+        ("QueueProxy", format!("{queue:?}")),
+        ("LockProxy", format!("{lock:?}")),
+    ];
+    for (proxy, told) in told {
+        assert!(told.starts_with(&format!("<{proxy} object, typeid '")), "{told}");
+        assert!(told.contains(" at ") && told.ends_with('>'), "{told}");
+    }
+    // What it points to is told by the id alone: a second proxy of an object looks like the first.
+    assert_eq!(format!("{list:?}"), format!("{:?}", list.clone()));
+    assert_ne!(format!("{list:?}"), format!("{:?}", manager.list([1, 2]).unwrap()));
+}
