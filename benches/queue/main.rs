@@ -8,7 +8,9 @@
 //!
 //! One message of 64 bytes takes 65 ns of processor time on each side: three atomic steps, for the turn, the
 //! publishing and the turn's end. With both processors free a row of one producer and one consumer comes to 1.5
-//! to 2.0 times the hand-made ring; with other work beside it the ratio tells who slept how often.
+//! to 2.0 times the hand-made ring; with other work beside it the ratio tells who slept how often. One of 4 KiB
+//! is copied twice on each side, where the ring copies once: it is encoded before the turn is taken, and decoded
+//! after it, so that nothing of the caller's runs in between.
 //!
 //! A consumer that finds nothing gives the processor away once before it sleeps, for as long as that pays.
 //! Where both share one processor with other work this takes messages of 4 KiB from 3.8 us to 0.5 us, and a
