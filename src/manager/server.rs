@@ -260,8 +260,9 @@ impl Server {
         match self.advance(&mut channel, read) {
             Ok(true) => {
                 self.watch(&mut channel);
-                if let Some(place) = self.channels.get_mut(&key) {
-                    *place = Some(channel);
+                match self.channels.get_mut(&key) {
+                    Some(place) => *place = Some(channel),
+                    None => self.bury(*channel),
                 }
             }
             Ok(false) | Err(_) => {

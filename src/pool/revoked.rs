@@ -1,19 +1,21 @@
 //! Tasks that were cancelled while they waited on the ring: whoever takes one throws it away.
 
-use crate::{Decode, Decoder, Encode, Encoder, Result, Shared};
+use crate::{Result, Shared};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// How many can be noted at a time.
 const ROOM: usize = 4088;
 
-/// The numbers of cancelled tasks, written by the pool and wiped by the worker that takes the task.
-///
-/// Each number has one place, which those that share it may occupy: then a task cannot be cancelled
-/// any more.
-#[derive(Clone)]
-pub(crate) struct Revoked {
-    /// One more than the number; zero in a free place.
-    places: Shared<[AtomicU64; ROOM]>,
+crate::message! {
+    /// The numbers of cancelled tasks, written by the pool and wiped by the worker that takes the task.
+    ///
+    /// Each number has one place, which those that share it may occupy: then a task cannot be cancelled
+    /// any more.
+    #[derive(Clone)]
+    pub(crate) struct Revoked {
+        /// One more than the number; zero in a free place.
+        places: Shared<[AtomicU64; ROOM]>,
+    }
 }
 
 impl Revoked {
@@ -57,18 +59,6 @@ impl Revoked {
         let (place, note) = (self.place(task), task.wrapping_add(1));
         place.load(Ordering::Relaxed) == note
             && place.compare_exchange(note, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-    }
-}
-
-impl Encode for Revoked {
-    fn encode(&self, encoder: &mut Encoder<'_>) {
-        self.places.encode(encoder);
-    }
-}
-
-impl Decode for Revoked {
-    fn decode(decoder: &mut Decoder<'_>) -> Result<Revoked> {
-        Ok(Revoked { places: Decode::decode(decoder)? })
     }
 }
 

@@ -5,7 +5,9 @@
 //! of them, what their parent needs of them after the last, and in between nothing is written but what
 //! `fork` itself writes.
 //!
-//! Such a child is told nothing by its control socket: that is its lifeline too.
+//! Such a child is told nothing by its control socket: that is its lifeline too, on which whatever happens
+//! ends it. What the child itself says there, a few bytes at its end, is no such event: only making room in a
+//! socket that it had filled would be.
 
 use super::bootstrap::{self, Birth, Voice};
 use super::builder::Starting;

@@ -5,7 +5,7 @@ use super::bootstrap::Voice;
 use super::builder::fork_closure;
 use super::child::{Born, Child, Reaper};
 use super::control::Control;
-use super::{Process, authkey, exit, family, forkserver, lifeline, method, spawn};
+use super::{Process, authkey, exit, family, forkserver, lifeline, spawn};
 use crate::sys::signal;
 use crate::{Decode, Encode, Error, Result, log, sys};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
@@ -138,7 +138,6 @@ fn with_locks_held<T>(f: impl FnOnce() -> T) -> T {
     let _hooks = AT_FORK.lock().unwrap_or_else(PoisonError::into_inner);
     let _lifeline = lifeline::hold();
     let _logger = log::hold();
-    let _method = method::hold();
     let _streams = (std::io::stdout().lock(), std::io::stderr().lock());
     family::with_locks_held(f)
 }

@@ -5,7 +5,7 @@ use super::target::Location;
 use crate::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::OnceLock;
 
 /// How a process comes to be.
 ///
@@ -59,16 +59,8 @@ impl FromStr for StartMethod {
     }
 }
 
-static CHOSEN: Mutex<Option<&'static Starter>> = Mutex::new(None);
-
-fn chosen() -> MutexGuard<'static, Option<&'static Starter>> {
-    CHOSEN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Takes this file's lock, for a fork.
-pub(crate) fn hold() -> impl Sized {
-    chosen()
-}
+/// Read without a lock: a process that was forked beside other threads can be asked as well.
+static CHOSEN: OnceLock<&'static Starter> = OnceLock::new();
 
 /// The start methods, the default first.
 #[doc(alias = "get_all_start_methods")]
@@ -86,7 +78,7 @@ pub fn all_start_methods() -> [StartMethod; 3] {
 /// There is no `force`: what was started by a method stays so, and a [`Context`](crate::Context) has a
 /// method of its own. Asking for the method, or starting a process, does not fix it.
 pub fn set_start_method(method: StartMethod) -> Result<()> {
-    match chosen().get_or_insert(Starter::of(method)).method {
+    match CHOSEN.get_or_init(|| Starter::of(method)).method {
         before if before != method => Err(Error::invalid("the start method was chosen already")),
         _ => Ok(()),
     }
@@ -95,17 +87,16 @@ pub fn set_start_method(method: StartMethod) -> Result<()> {
 /// What was chosen, as a child is told; one to whom a function in a shared library cannot be named is told
 /// nothing.
 pub(crate) fn chosen_entry() -> Option<Location> {
-    let chosen = *chosen();
-    chosen?.choice.locate().ok()
+    CHOSEN.get()?.choice.locate().ok()
 }
 
-/// In a child that has just begun: takes up its parent's choice.
+/// In a child that has just begun: takes up its parent's choice, of which there is one alone.
 pub(crate) fn inherit(starter: &'static Starter) {
-    *chosen() = Some(starter);
+    let _ = CHOSEN.set(starter);
 }
 
 pub(crate) fn chosen_or_default() -> &'static Starter {
-    chosen().unwrap_or(&SPAWN)
+    CHOSEN.get().copied().unwrap_or(&SPAWN)
 }
 
 /// The start method of everything that does not name its own: Spawn, unless

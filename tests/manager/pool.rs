@@ -3,7 +3,7 @@
 use super::PATIENCE;
 use super::support::{os, watchdog};
 use multiproc::manager::{AsyncResultProxy, EventProxy, List, PoolProxy, ResultsProxy};
-use multiproc::{Error, Manager, Process};
+use multiproc::{Decode, Encode, Error, Manager, Process};
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -163,6 +163,24 @@ fn each_result_goes_to_one_of_those_who_ask() {
     assert_eq!(all, (0..200).map(square).collect::<Vec<_>>());
 }
 
+/// Has a process wait for the next result beside the task that runs, and kills it there.
+fn kill_a_client_that_waits_for<T>(results: &ResultsProxy<T>, manager: &Manager)
+where
+    T: Encode + Decode + Send + 'static,
+{
+    let parked = |calls: &str| {
+        while !manager.debug_info().unwrap().contains(calls) {
+            std::thread::yield_now();
+        }
+    };
+    let wait = |results: ResultsProxy<T>| results.next_result();
+    let child = Process::new(wait, (results.clone(),)).start().unwrap();
+    parked("parked=2");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    parked("parked=1");
+}
+
 #[test]
 fn a_result_that_a_killed_client_waited_for_goes_to_another() {
     let _watchdog = watchdog(PATIENCE);
@@ -170,17 +188,7 @@ fn a_result_that_a_killed_client_waited_for_goes_to_another() {
     let (pool, event) = (manager.pool(1).unwrap(), manager.event().unwrap());
     let wait = |event: EventProxy| event.wait().unwrap();
     let results = pool.imap(wait, [event.clone()]).unwrap();
-    let child =
-        Process::new(|results: ResultsProxy<bool>| results.next_result(), (results.clone(),));
-    let child = child.start().unwrap();
-    while !manager.debug_info().unwrap().contains("parked=2") {
-        std::thread::yield_now();
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    while !manager.debug_info().unwrap().contains("parked=1") {
-        std::thread::yield_now();
-    }
+    kill_a_client_that_waits_for(&results, &manager);
     event.set().unwrap();
     assert_eq!(results.next_result().unwrap(), Some(true));
     assert_eq!(results.next_result().unwrap(), None);
@@ -224,16 +232,7 @@ fn an_error_that_a_killed_client_waited_for_goes_to_another() {
     let (pool, event) = (manager.pool(1).unwrap(), manager.event().unwrap());
     let fail = |event: EventProxy| assert!(!event.wait().unwrap(), "as it should");
     let results = pool.imap(fail, [event.clone()]).unwrap();
-    let child = Process::new(|results: ResultsProxy<()>| results.next_result(), (results.clone(),));
-    let child = child.start().unwrap();
-    while !manager.debug_info().unwrap().contains("parked=2") {
-        std::thread::yield_now();
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    while !manager.debug_info().unwrap().contains("parked=1") {
-        std::thread::yield_now();
-    }
+    kill_a_client_that_waits_for(&results, &manager);
     event.set().unwrap();
     let failed = results.next_result();
     assert!(matches!(&failed, Err(Error::Panicked { message, .. }) if message == "as it should"));
